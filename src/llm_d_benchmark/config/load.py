@@ -1,0 +1,183 @@
+"""The common keys of every load generator's ``config``: how much load, of what shape, with which requests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from .fields import JsonObject, Model, Seconds
+
+Endpoint = Literal["chat", "completions"]
+
+
+class Length(Model):
+    """A distribution of token lengths. A plain number is ``{distribution: fixed, value: N}``."""
+
+    distribution: Literal["fixed", "uniform", "normal", "lognormal", "file"] = "fixed"
+    value: int | None = Field(None, ge=1, description="fixed: the length in tokens")
+    mean: float | None = Field(None, gt=0, description="normal, lognormal: mean in tokens")
+    std_dev: float | None = Field(None, ge=0, description="normal, lognormal: standard deviation in tokens")
+    min: int | None = Field(None, ge=1, description="least length; uniform: required")
+    max: int | None = Field(None, ge=1, description="greatest length; uniform: required")
+    path: str | None = Field(
+        None, description="file: a text file with one length per line (also the first column of a CSV)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return {"distribution": "fixed", "value": value} if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Length:
+        needed = {
+            "fixed": ("value",),
+            "uniform": ("min", "max"),
+            "normal": ("mean", "std_dev"),
+            "lognormal": ("mean", "std_dev"),
+            "file": ("path",),
+        }[self.distribution]
+        missing = [k for k in needed if getattr(self, k) is None]
+        if missing:
+            raise ValueError(f"distribution '{self.distribution}' needs {', '.join(missing)}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min}) is greater than max ({self.max})")
+        return self
+
+
+class Arrival(Model):
+    """When requests of an open loop start. A plain word is ``{type: WORD}``.
+
+    ``ramp``, ``steps`` and ``spikes`` shape the rate over time; ``process`` says how requests arrive at that rate.
+    """
+
+    type: Literal["constant", "poisson", "gamma", "trace", "ramp", "steps", "spikes"] = "constant"
+    process: Literal["constant", "poisson", "gamma"] = Field(
+        "constant", description="ramp, steps, spikes: arrivals at the shaped rate"
+    )
+    burstiness: float = Field(
+        1.0, gt=0, description="gamma: shape of the gaps; 1 is Poisson, below 1 burstier, above 1 more regular"
+    )
+    from_rate: float | None = Field(
+        None,
+        gt=0,
+        validation_alias=AliasChoices("from", "from_rate"),
+        serialization_alias="from_rate",
+        description="ramp: requests/s at the start",
+    )
+    to_rate: float | None = Field(
+        None,
+        gt=0,
+        validation_alias=AliasChoices("to", "to_rate"),
+        serialization_alias="to_rate",
+        description="ramp: requests/s at the end",
+    )
+    rates: list[float] | None = Field(None, description="steps: requests/s of each step, equally long")
+    peak: float | None = Field(None, gt=0, description="spikes: requests/s during a spike; request_rate holds between")
+    every: Seconds | None = Field(None, description="spikes: seconds from one spike's start to the next")
+    length: Seconds | None = Field(None, description="spikes: length of a spike")
+    speedup: float = Field(1.0, gt=0, description="trace: replay this many times faster")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Arrival:
+        needed = {"ramp": ("from_rate", "to_rate"), "steps": ("rates",), "spikes": ("peak", "every", "length")}
+        missing = [k.removesuffix("_rate") for k in needed.get(self.type, ()) if getattr(self, k) is None]
+        if missing:
+            raise ValueError(f"arrival '{self.type}' needs {', '.join(missing)}")
+        return self
+
+
+class Timeouts(Model):
+    """Time limits of one request."""
+
+    connect: Seconds = Field(10.0, gt=0)
+    first_token: Seconds = Field(120.0, gt=0)
+    total: Seconds = Field(600.0, gt=0)
+
+
+class Retries(Model):
+    """Retries are off unless asked for; a retried request keeps its first ``sent``."""
+
+    max: int = Field(0, ge=0, le=10)
+    on: list[Literal["connect", "http_429", "http_5xx", "timeout_first_token"]] = ["connect", "http_429", "http_5xx"]
+    backoff: Seconds = Field(0.5, ge=0, description="wait before the first retry; doubles with each; Retry-After wins")
+
+
+class ModelShare(Model):
+    """A model or LoRA name and its share of the requests."""
+
+    name: str
+    weight: float = Field(1.0, gt=0)
+
+
+class Sweep(Model):
+    """A search for the saturation knee: load grows until the server no longer follows, then the knee is bracketed."""
+
+    over: Literal["rate", "concurrency"] = "rate"
+    start: float = Field(1.0, gt=0, description="first requests/s or concurrency")
+    max: float | None = Field(None, gt=0, description="never go beyond")
+    growth: float = Field(2.0, gt=1, description="factor from one level to the next while the server follows")
+    refine: int = Field(3, ge=0, description="levels to measure between the last good and the first bad one")
+    max_stages: int = Field(16, ge=2)
+
+
+class Shape(Model):
+    """The load keys that a stage may set for itself."""
+
+    concurrency: int | None = Field(
+        None, ge=1, validation_alias=AliasChoices("concurrency", "concurrent_requests", "connections")
+    )
+    request_rate: float | None = Field(None, gt=0, description="requests/s offered, whatever the server does")
+    arrival: Arrival | None = None
+    num_requests: int | None = Field(None, ge=1)
+    duration: Seconds | None = Field(None, gt=0, description="length of the measured window")
+    warmup: Seconds | None = Field(None, ge=0)
+    cooldown: Seconds | None = Field(None, ge=0)
+    ramp: Seconds | None = Field(None, ge=0, description="closed loop: seconds over which the users start")
+
+
+class StageConfig(Shape):
+    """One stage: what it does not set, it takes from the generator's own keys."""
+
+    name: str | None = None
+
+
+class LoadConfig(Shape):
+    """``config`` of a load generator: the keys every generator understands, and its own under ``native``."""
+
+    input_length: Length | None = None
+    output_length: Length | None = None
+    seed: int = 0
+    streaming: bool = True
+    endpoint: Endpoint | None = Field(
+        None, description="chat or completions; default: completions where token ids work, else chat"
+    )
+    stages: list[StageConfig] = []
+    sweep: Sweep | None = None
+    workload: Annotated[
+        JsonObject, Field(description="{type: synthetic | shared_prefix | conversation | dataset | trace, ...}")
+    ] = {"type": "synthetic"}
+    parameters: JsonObject = Field(
+        {}, description="passed through into every request: temperature, top_p, ignore_eos, stop, ..."
+    )
+    models: list[ModelShare] = Field(
+        [], description="several models or LoRA names, drawn by weight; default: the target's model"
+    )
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    workers: int | None = Field(
+        None, ge=1, validation_alias=AliasChoices("workers", "threads"), description="client processes"
+    )
+    native: JsonObject = Field({}, description="passed to the generator as it is")
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> LoadConfig:
+        if self.sweep and self.stages:
+            raise ValueError("give either 'stages' or 'sweep', not both")
+        return self

@@ -1,0 +1,81 @@
+"""``BenchmarkConfig``: the whole configuration file as one validated, immutable model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .fields import JsonObject, Model, Seconds
+from .load import LoadConfig
+from .target import TargetConfig
+
+API_VERSION: Literal["llm-d.io/v1alpha1"] = "llm-d.io/v1alpha1"
+LatencyMetric = Literal["ttft", "tpot", "itl", "ntpot", "e2e"]
+
+
+class LoadGeneratorSpec(Model):
+    """One load generator and its configuration."""
+
+    type: str = "native"
+    config: LoadConfig = LoadConfig()
+
+
+class ValidityLimits(Model):
+    """Beyond these the client, not the server, was measured, and the run is marked invalid.
+
+    A limit in seconds is the greater of the value here and ``relative`` times the stage's median TTFT (schedule delay)
+    or median chunk gap (loop lag).
+    """
+
+    schedule_delay: Seconds = Field(0.010, gt=0, description="p99 of sent - ready")
+    loop_lag: Seconds = Field(0.005, gt=0, description="p99 of the event loop's lateness in any worker")
+    relative: float = Field(0.05, ge=0, description="fraction of what is measured that is allowed in any case")
+    length_tolerance: float = Field(0.05, gt=0, description="input or output tokens achieved against asked")
+
+
+class BenchmarkSpec(Model):
+    """``spec.benchmark``: how long, with which load generators, and when a request counts as good."""
+
+    duration: Seconds = Field(
+        30.0, gt=0, description="length of the measured window of each stage, warm-up and cool-down not included"
+    )
+    warmup: Seconds = Field(0.0, ge=0, description="load before the window of each stage")
+    cooldown: Seconds = Field(0.0, ge=0, description="load after the window of each stage")
+    drain: Seconds = Field(
+        60.0, ge=0, description="time for requests in flight at a stage's end before they are cancelled"
+    )
+    load_generators: list[LoadGeneratorSpec] = [LoadGeneratorSpec()]
+    goodput: dict[LatencyMetric, Seconds] = Field(
+        {}, description="per-request limits; a request that meets all of them counts as goodput"
+    )
+    validity: ValidityLimits = ValidityLimits()
+
+
+class Metadata(Model):
+    name: str = "benchmark"
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Spec(Model):
+    """``spec``. Blocks that are kept for later commands are validated by their own models (see blocks.py)."""
+
+    target: TargetConfig | None = None
+    cluster: JsonObject | None = None
+    models: list[JsonObject] = []
+    benchmark: BenchmarkSpec = BenchmarkSpec()
+    performance_targets: JsonObject | None = None
+
+
+class BenchmarkConfig(Model):
+    """A configuration file of kind BenchmarkConfig."""
+
+    apiVersion: Literal["llm-d.io/v1alpha1"] = API_VERSION  # noqa: N815 - the Kubernetes spelling
+    kind: Literal["BenchmarkConfig"] = "BenchmarkConfig"
+    metadata: Metadata = Metadata()
+    spec: Spec = Spec()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every value, defaults filled in, as plain data for config.yaml. Holds no secrets: they are references."""
+        return self.model_dump(mode="json", exclude_none=True)
