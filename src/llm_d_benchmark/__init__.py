@@ -1,7 +1,24 @@
 """llm-d-benchmark: measure LLM inference servers and decide with what was measured.
 
-The public Python API is small: ``load_config``, ``run`` and ``open_run``. Everything else is reached through the
-rooms described in CONTRIBUTING.md and may change between minor versions.
+The public Python API is small: ``load_config``, ``run``, ``open_run`` and the ``Run`` they give. Everything else is
+reached through the rooms described in CONTRIBUTING.md and may change between minor versions.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.3.0"
+__all__ = ["Run", "__version__", "load_config", "open_run", "run"]
+
+if TYPE_CHECKING:
+    from .api import Run, load_config, open_run, run
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, so that `llm-d-benchmark --help` does not pay for what only a notebook needs.
+    if name in ("Run", "load_config", "open_run", "run"):
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

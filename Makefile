@@ -1,0 +1,46 @@
+# `make demo` and `make test` need Python 3.11+ and nothing else; both set up .venv by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench docs clean
+help:
+	@echo "make demo    measure a real small language model on this machine (about a minute)"
+	@echo "make test    run the test suite"
+	@echo "make check   lint, types, import contract"
+	@echo "make bench   performance against the reference client (needs gcc)"
+	@echo "make docs    generate the reference pages from the code"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(VENV)/.local: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[local]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[local,tokenizers,notebook]' --group dev
+	@touch $@ $(VENV)/.local
+
+demo: $(VENV)/.local
+	$(BIN)/llm-d-benchmark run -c examples/demo.yaml
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs
+
+clean:
+	rm -rf $(VENV) benchmarks/build build dist

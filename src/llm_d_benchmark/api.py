@@ -1,0 +1,108 @@
+"""The public Python API, for notebooks and scripts.
+
+    import llm_d_benchmark as bench
+    config = bench.load_config("benchmark.yaml", sets=["spec.benchmark.duration=30s"])
+    run = bench.run(config)
+    run.result.stages[0].metrics.ttft
+    run.records()            # a polars DataFrame ([notebook] extra)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import layers
+from .config.layers import LoadedConfig
+from .domain.result import RunResult
+from .runner.bus import Observer
+from .runner.options import RunOptions
+from .store import frames
+from .store.folder import RunFolder
+
+if TYPE_CHECKING:
+    import polars
+
+
+class Run:
+    """A finished run: its folder, its result, its data as DataFrames."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._folder = RunFolder.open(Path(path))
+
+    @property
+    def path(self) -> Path:
+        return self._folder.path
+
+    @property
+    def report(self) -> Path:
+        """Path of report.html."""
+        return self._folder.path / "report.html"
+
+    @property
+    def result(self) -> RunResult:
+        """The content of result.json."""
+        return self._folder.result()
+
+    def records(self, columns: Sequence[str] | None = None) -> polars.DataFrame:
+        """One row per request; columns as docs/run-folder.md lists them.
+
+        Raises:
+            ConfigError: the [notebook] extra is not installed.
+        """
+        return frames.records_frame(self._folder, columns=columns)
+
+    def events(self) -> polars.DataFrame:
+        """One row per event: time (epoch ns), type, data (JSON text)."""
+        return frames.events_frame(self._folder)
+
+    def metrics(self) -> polars.DataFrame:
+        """One row per stage, model, metric and statistic."""
+        return frames.metrics_frame(self._folder)
+
+    def _repr_html_(self) -> str:
+        return f'<a href="{self.report}">{self._folder.run_id}</a>'
+
+
+def load_config(
+    *files: str | Path, sets: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> LoadedConfig:
+    """Load configuration files, later ones over earlier ones.
+
+    Args:
+        files: YAML files; none for the defaults.
+        sets: ``path=value`` assignments as the command line takes them.
+        overrides: nested values over everything else, e.g. ``{"spec": {"target": {"type": "local"}}}``.
+
+    Raises:
+        ConfigError: with file, line, key and what is allowed.
+    """
+    return layers.load_config([Path(f) for f in files], sets=sets, overrides=overrides)
+
+
+def run(config: LoadedConfig, output: str | Path = "results", *, observers: Sequence[Observer] = ()) -> Run:
+    """Run a configuration and return the finished run; also from a notebook, where an event loop is running.
+
+    Raises:
+        ConfigError, TargetError, GeneratorError, StoreError: the run failed; what was measured is in ``output``.
+    """
+    from .runner.run import run as run_async
+
+    options = RunOptions(output=Path(output), command="llm_d_benchmark.run(...)")
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(lambda: asyncio.run(run_async(config, options, observers=observers))).result()
+    if outcome.failure is not None:
+        raise outcome.failure
+    return Run(outcome.folder)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        StoreError: it is not one.
+    """
+    return Run(path)

@@ -1,0 +1,90 @@
+"""Values of command-line options that need more than typer's parsing."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from ..domain.errors import ConfigError
+from ..domain.schedule import Shard
+
+FAIL_ON = ("slo", "regression", "invalid")
+
+
+def target_overrides(url: str | None, model: str | None, target: str | None) -> dict[str, Any]:
+    """``--url``, ``--model`` and ``--target`` as configuration.
+
+    Raises:
+        ConfigError: the options contradict each other.
+    """
+    if url and target not in (None, "existing"):
+        raise ConfigError(f"--url names a server that is already there, --target {target} starts one; give one of them")
+    kind = "existing" if url else target
+    block: dict[str, Any] = {k: v for k, v in (("url", url), ("model", model)) if v is not None}
+    if kind is None and not block:
+        return {}
+    spec: dict[str, Any] = {"type": kind} if kind else {}
+    if block:
+        spec[kind or "existing"] = block
+    return {"spec": {"target": spec}}
+
+
+def shard(text: str | None) -> Shard:
+    """``I/N`` with I from 0 to N - 1.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    if text is None:
+        return Shard()
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 0 <= int(index) < int(count)):
+        raise ConfigError(f"--shard '{text}': write I/N with I from 0 to N-1, e.g. 0/3, 1/3 and 2/3 for three machines")
+    return Shard(int(index), int(count))
+
+
+def start_time(text: str | None) -> int | None:
+    """Epoch ns of an ISO 8601 time, epoch seconds, or ``+SECONDS``.
+
+    Raises:
+        ConfigError: it is none of these, or lies in the past.
+    """
+    if text is None:
+        return None
+    try:
+        if text.startswith("+"):
+            return time.time_ns() + int(float(text[1:].rstrip("s")) * 1e9)
+        try:
+            at = int(float(text) * 1e9)
+        except ValueError:
+            moment = datetime.fromisoformat(text)
+            at = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
+    except ValueError:
+        raise ConfigError(
+            f"--start-at '{text}': write an ISO 8601 time (UTC unless it has a zone), epoch seconds, or +30"
+        ) from None
+    if at < time.time_ns():
+        raise ConfigError(f"--start-at '{text}' lies in the past", advice="leave time for every machine to get ready")
+    return at
+
+
+def fail_on(text: str) -> frozenset[str]:
+    """The set of reasons named, ``none`` for no reason.
+
+    Raises:
+        ConfigError: an unknown reason.
+    """
+    names = {n.strip() for n in text.split(",") if n.strip()}
+    if unknown := names - {*FAIL_ON, "none"}:
+        raise ConfigError(f"--fail-on: unknown '{', '.join(sorted(unknown))}'; allowed: {', '.join(FAIL_ON)} or none")
+    if "none" in names and len(names) > 1:
+        raise ConfigError("--fail-on: 'none' goes alone")
+    return frozenset(names - {"none"})
+
+
+def command_line() -> str:
+    """This process's command line as one would type it."""
+    return shlex.join(["llm-d-benchmark", *sys.argv[1:]])

@@ -1,0 +1,112 @@
+"""``llm-d-benchmark run``: the main job."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..config.layers import LoadedConfig
+    from ..runner.options import RunOptions, RunOutcome
+
+
+class ProgressMode(StrEnum):
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+def run(
+    config: Annotated[
+        list[Path] | None,
+        typer.Option("--config", "-c", help="Configuration file; repeat to lay one over another, later wins."),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Measure the OpenAI-compatible server at this URL.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name; default: what the server lists.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Where the server comes from: existing, process, local.")
+    ] = None,
+    load_generator: Annotated[
+        str | None, typer.Option(help="Use only this load generator; a file without 'kind' is its configuration.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Set one key, e.g. spec.benchmark.duration=30m; repeatable."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that the run's folder is made in.")] = Path(
+        "results"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    fail_on: Annotated[
+        str, typer.Option(help="What makes the exit code non-zero: slo, regression, invalid (comma list) or none.")
+    ] = "invalid,slo,regression",
+    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    progress: Annotated[ProgressMode, typer.Option(help="How progress is shown on stderr.")] = ProgressMode.AUTO,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Send only part I of N of the schedule (I from 0); join parts with 'merge'."),
+    ] = None,
+    start_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Start the load at this time: ISO 8601, epoch seconds, or +SECONDS from now."),
+    ] = None,
+) -> int:
+    """Deploy or attach, load, measure, analyse, report, clean up.
+
+    Examples:
+
+      llm-d-benchmark run --target local
+
+      llm-d-benchmark run --url http://localhost:8000 --set spec.benchmark.load_generators.0.config.concurrency=16
+
+      llm-d-benchmark run -c benchmark-config.yaml -o results --fail-on slo,invalid
+    """
+    from ..config.layers import load_config
+    from . import arguments as parse
+
+    loaded = load_config(
+        config or [], sets=sets or [], overrides=parse.target_overrides(url, model, target), load_generator=load_generator
+    )
+    part = parse.shard(shard)
+    if dry_run:
+        return _dry_run(loaded, part, json_output)
+    from ..runner.options import RunOptions
+
+    options = RunOptions(
+        output=output,
+        command=parse.command_line(),
+        shard=part,
+        start_at=parse.start_time(start_at),
+        fail_on=parse.fail_on(fail_on),
+    )
+    return _run(loaded, options, progress, json_output)
+
+
+def _dry_run(loaded: LoadedConfig, shard: Any, json_output: bool) -> int:
+    import json
+
+    from ..runner.dryrun import plan
+    from .show import print_plan
+
+    planned = plan(loaded, shard)
+    if json_output:
+        typer.echo(json.dumps(planned.to_dict(), indent=2))
+    else:
+        print_plan(planned)
+    return 0
+
+
+def _run(loaded: LoadedConfig, options: RunOptions, progress: ProgressMode, json_output: bool) -> int:
+    from ..report.progress import make_progress
+    from .interrupt import run_until_signal
+    from .show import print_outcome
+
+    with make_progress(progress.value) as shown:
+        outcome: RunOutcome = run_until_signal(loaded, options, [shown])
+    print_outcome(outcome, json_output)
+    return int(outcome.exit_code)

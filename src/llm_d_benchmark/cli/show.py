@@ -1,0 +1,59 @@
+"""What a run and a plan look like on a terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import typer
+
+from ..report.console import render_summary
+from ..runner.dryrun import Plan, PlannedStage
+from ..runner.options import RunOutcome
+from ..store.result_json import to_json
+
+
+def print_outcome(outcome: RunOutcome, json_output: bool) -> None:
+    """The result on stdout: as JSON, or as a table followed by where the report is."""
+    if json_output:
+        typer.echo(to_json(outcome.result))
+        return
+    width = shutil.get_terminal_size((100, 24)).columns
+    typer.echo(render_summary(outcome.result, width=width, color=sys.stdout.isatty()))
+    if outcome.failure:
+        typer.secho(f"ended early: {outcome.failure.message}", fg=typer.colors.RED)
+        if outcome.failure.advice:
+            typer.echo(f"  -> {outcome.failure.advice}")
+    typer.echo(f"report: {outcome.report}")
+
+
+def print_plan(plan: Plan) -> None:
+    """The plan of ``--dry-run``."""
+    typer.echo("target")
+    for key, value in plan.target.items():
+        typer.echo(f"  {key}: {_size(value) if key.endswith('_bytes') else value}")
+    typer.echo("stages")
+    for planned in plan.stages:
+        typer.echo(f"  {planned.stage.index}: {_stage(planned)}")
+    for lengths in plan.lengths:
+        typer.echo(f"lengths\n  input: {lengths['input']}\n  output: {lengths['output']}")
+    requests = "the server's speed decides" if plan.requests is None else f"about {plan.requests:,.0f}"
+    seconds = "until the requests are done" if plan.seconds is None else f"{plan.seconds:,.0f} s plus drain"
+    typer.echo(f"in all\n  requests: {requests}\n  duration: {seconds}\n  client memory: about {_size(plan.client_bytes)}")
+    for finding in plan.findings:
+        typer.echo(f"{finding.severity}: {finding.message}" + (f"\n  -> {finding.advice}" if finding.advice else ""))
+
+
+def _stage(planned: PlannedStage) -> str:
+    stage = planned.stage
+    bound = [f"{stage.warmup_s:g} s warm-up"] if stage.warmup_s else []
+    bound += [f"{stage.duration_s:g} s measured"] if stage.duration_s else []
+    bound += [f"{stage.cooldown_s:g} s cool-down"] if stage.cooldown_s else []
+    bound += [f"{stage.num_requests} requests"] if stage.num_requests else []
+    expected = f", about {planned.requests:,.0f} requests" if planned.requests is not None else ""
+    note = " (at most; each load is chosen from the last result)" if planned.adaptive else ""
+    return f"{stage.name} [{planned.generator}] {stage.load.label()}, {stage.endpoint}: {', '.join(bound)}{expected}{note}"
+
+
+def _size(value: object) -> str:
+    return f"{value / 2**20:,.0f} MiB" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,125 @@
+"""``--dry-run``: what a run would do, without touching the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config.layers import LoadedConfig
+from ..config.load import Length
+from ..config.resolve import resolve_target
+from ..domain.events import Finding
+from ..domain.schedule import Shard, Stage
+from ..loadgen.registry import load_generator
+from ..target.registry import create_target
+from ..workload.arrivals import expected_arrivals
+from .prepare import stages_of
+from .run import preflight
+
+# Resident memory of the main process and of one worker process before load, measured (docs/engine.md).
+BASE_BYTES = 120 * 2**20
+WORKER_BYTES = 45 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One stage as it would run. ``requests`` is None where the server's speed decides."""
+
+    generator: str
+    stage: Stage
+    adaptive: bool
+    requests: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What ``--dry-run`` shows."""
+
+    target: Mapping[str, Any]
+    stages: list[PlannedStage]
+    findings: list[Finding]
+    client_bytes: int
+    requests: float | None = None
+    seconds: float | None = None
+    lengths: list[Mapping[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "target": dict(self.target),
+            "stages": [
+                {
+                    "load_generator": s.generator,
+                    **s.stage.to_dict(),
+                    "index": s.stage.index,
+                    "adaptive": s.adaptive,
+                    "expected_requests": s.requests,
+                    "expected_seconds": s.seconds,
+                }
+                for s in self.stages
+            ],
+            "expected_requests": self.requests,
+            "expected_seconds": self.seconds,
+            "expected_client_memory_bytes": self.client_bytes,
+            "lengths": self.lengths,
+            "findings": [f.to_dict() for f in self.findings],
+        }
+
+
+def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
+    """The plan of a run.
+
+    Raises:
+        ConfigError: the configuration cannot run.
+    """
+    findings = preflight(loaded)
+    config = loaded.config
+    target_config = resolve_target(config)
+    stages: list[PlannedStage] = []
+    lengths = []
+    workers = 0
+    for spec in config.spec.benchmark.load_generators:
+        findings += load_generator(spec.type).check(spec.config)
+        source = stages_of(config, spec.config, len(stages))
+        stages += [
+            PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s), shard), s.load_s)
+            for s in source.planned()
+        ]
+        workers = max(workers, spec.config.workers or 1)
+        lengths.append(
+            {"input": _length(spec.config.input_length), "output": _length(spec.config.output_length)}
+        )
+    return Plan(
+        target={"type": target_config.type, **create_target(target_config).plan()},
+        stages=stages,
+        findings=findings,
+        client_bytes=BASE_BYTES + workers * WORKER_BYTES,
+        requests=_total(s.requests for s in stages),
+        seconds=_total(s.seconds for s in stages),
+        lengths=lengths,
+    )
+
+
+def expected_requests(stage: Stage) -> float | None:
+    """Requests a stage releases; None for a closed loop bounded by time, where the server's speed decides."""
+    by_rate = None
+    if stage.load.open_loop and stage.load_s is not None:
+        by_rate = expected_arrivals(stage.load, stage.load_s)
+    known = [n for n in (by_rate, stage.num_requests) if n is not None]
+    return min(known) if known else None
+
+
+def _share(requests: float | None, shard: Shard) -> float | None:
+    return None if requests is None else requests / shard.count
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    values = list(values)
+    return None if any(v is None for v in values) else sum(v for v in values if v is not None)
+
+
+def _length(length: Length | None) -> str:
+    if length is None:
+        return "as the workload says"
+    return ", ".join(f"{k} {v}" for k, v in length.model_dump(exclude_none=True).items() if k != "distribution" or v != "fixed")

@@ -1,0 +1,115 @@
+"""Setup: from a configuration and a ready endpoint to the jobs of the load generators."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config.load import LoadConfig
+from ..config.model import BenchmarkConfig, LoadGeneratorSpec
+from ..domain.endpoint import Endpoint
+from ..domain.errors import ConfigError
+from ..domain.schedule import StageSource
+from ..loadgen.api import LoadGenerator, LoadJob
+from ..loadgen.registry import load_generator
+from ..target.probe import ServerProbe
+from ..workload.api import PromptSizer, WorkloadContext
+from ..workload.registry import create_workload
+from ..workload.schedule import build_schedule
+from ..workload.sizers import SizerReport, build_sizer
+from ..workload.stages import stage_source
+from .options import RunOptions
+
+DEFAULT_ENDPOINT = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One load generator with the job it is about to do."""
+
+    spec: LoadGeneratorSpec
+    generator: LoadGenerator
+    job: LoadJob
+    sizer: SizerReport
+
+
+def stages_of(config: BenchmarkConfig, load: LoadConfig, first_index: int) -> StageSource:
+    """The stages of one load generator under the run's defaults."""
+    benchmark = config.spec.benchmark
+    return stage_source(
+        load,
+        duration_s=benchmark.duration,
+        warmup_s=benchmark.warmup,
+        cooldown_s=benchmark.cooldown,
+        first_index=first_index,
+        endpoint=load.endpoint or DEFAULT_ENDPOINT,
+    )
+
+
+async def prepare(
+    config: BenchmarkConfig,
+    endpoint: Endpoint,
+    *,
+    options: RunOptions,
+    tokenizer_path: str | None,
+    log_dir: Path,
+    stop: asyncio.Event,
+    clock_offset: int,
+) -> list[Prepared]:
+    """Jobs for every load generator of the configuration, in order.
+
+    Raises:
+        ConfigError: a workload or a load that cannot be run.
+        TargetError: the server refused the probes that exact prompt lengths need.
+    """
+    sizers: dict[str, SizerReport] = {}
+    prepared: list[Prepared] = []
+    next_stage = 0
+    async with ServerProbe(endpoint) as probe:
+        for spec in config.spec.benchmark.load_generators:
+            load = spec.config
+            kind = load.endpoint or DEFAULT_ENDPOINT
+            if kind not in sizers:
+                sizers[kind] = await build_sizer(probe, endpoint=kind, tokenizer_path=tokenizer_path, seed=load.seed)
+            stages = stages_of(config, load, next_stage)
+            if stages.adaptive and options.shard.count > 1:
+                raise ConfigError(
+                    "a sweep chooses each load from the last one's result, so it cannot be sharded",
+                    advice="run the sweep on one machine, or list the loads as 'stages' and shard those",
+                )
+            next_stage += len(stages.planned())
+            prepared.append(
+                Prepared(
+                    spec,
+                    load_generator(spec.type),
+                    LoadJob(
+                        endpoint=endpoint,
+                        config=load,
+                        stages=stages,
+                        schedule=_schedule(load, kind, sizers[kind].sizer, endpoint),
+                        log_dir=log_dir / spec.type,
+                        stop=stop,
+                        clock_offset=clock_offset,
+                        goodput=dict(config.spec.benchmark.goodput),
+                        shard=options.shard,
+                        start_at=options.start_at if not prepared else None,
+                        first_stage=next_stage - len(stages.planned()),
+                        options={"drain_s": config.spec.benchmark.drain},
+                    ),
+                    sizers[kind],
+                )
+            )
+    return prepared
+
+
+def _schedule(load: LoadConfig, kind: str, sizer: PromptSizer, endpoint: Endpoint) -> Any:
+    options: Mapping[str, Any] = {**load.workload}
+    for key in ("input_length", "output_length"):
+        length = getattr(load, key)
+        if length is not None:
+            options = {key: length.model_dump(exclude_none=True), **options}
+    workload = create_workload(dict(options), WorkloadContext(sizer=sizer, endpoint=kind, options=options))
+    return build_schedule(load, workload, seed=load.seed, default_model=endpoint.model or "")

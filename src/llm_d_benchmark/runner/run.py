@@ -1,0 +1,252 @@
+"""One run: setup -> benchmark -> analysis -> cleanup."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from .. import __version__
+from ..config.availability import unavailable
+from ..config.layers import LoadedConfig
+from ..config.resolve import resolve_target
+from ..config.target import TargetConfig
+from ..domain.endpoint import Endpoint
+from ..domain.errors import BenchmarkError, ConfigError, ExitCode, GeneratorError
+from ..domain.events import EventType, Finding, Severity
+from ..domain.records import Records
+from ..domain.result import RunResult
+from ..loadgen import registry as generators
+from ..loadgen.native.roundtrip import idle_round_trip
+from ..store.writer import RunWriter
+from ..target import registry as targets
+from ..target.api import TargetContext
+from . import finish
+from .bus import EventBus, Observer
+from .options import RunOptions, RunOutcome
+from .prepare import Prepared, prepare
+from .verdict import exit_code
+from .watch import FailureStreak, watch_target
+
+T = TypeVar("T")
+
+
+class Interrupted(BenchmarkError):
+    """The run was stopped before it measured anything."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def preflight(loaded: LoadedConfig) -> list[Finding]:
+    """What this version only keeps of this configuration, and deprecations.
+
+    Raises:
+        ConfigError: the run is impossible; the message lists every reason.
+    """
+    findings = unavailable(loaded.config, set(targets.available()), set(generators.available()))
+    errors = [f for f in findings if f.severity is Severity.ERROR]
+    if errors:
+        advice = "\n".join(f.advice for f in errors if f.advice)
+        raise ConfigError("\n".join(f.message for f in errors), advice=advice or None)
+    return [*loaded.warnings, *findings]
+
+
+async def run(
+    loaded: LoadedConfig, options: RunOptions, *, observers: Iterable[Observer] = (), stop: asyncio.Event | None = None
+) -> RunOutcome:
+    """Run a configuration and leave a run folder.
+
+    Setting ``stop`` ends the run early: what was measured is analysed and kept. Cancelling the task abandons the
+    analysis, but never the cleanup.
+
+    Raises:
+        ConfigError, TargetError, StoreError: nothing could be measured. Later failures are in the outcome.
+    """
+    return await _Run(loaded, options, EventBus(observers), stop or asyncio.Event()).execute()
+
+
+class _Run:
+    """The state that the phases of one run share."""
+
+    def __init__(self, loaded: LoadedConfig, options: RunOptions, bus: EventBus, stop: asyncio.Event) -> None:
+        self.config = loaded.config
+        self.loaded = loaded
+        self.options = options
+        self.bus = bus
+        self.stop = stop
+        self.failure: BenchmarkError | None = None
+        self.findings = preflight(loaded)
+        self.target_config = resolve_target(loaded.config)
+        self.target = targets.create_target(self.target_config)
+        self.clock_offset = time.time_ns() - time.monotonic_ns()
+
+    async def execute(self) -> RunOutcome:
+        writer = self._open_writer()
+        result: RunResult | None = None
+        stack = AsyncExitStack()
+        try:
+            try:
+                async with self._phase("setup"):
+                    endpoint, jobs = await self._unless_stopped(self._setup(stack, writer))
+                await self._benchmark(writer, endpoint, jobs)
+                async with self._phase("analysis"):
+                    result = await self._analyse(writer)
+            finally:
+                async with self._phase("cleanup"):
+                    await stack.aclose()
+        except BenchmarkError as error:
+            self.failure = self.failure or error
+            self.bus.emit(EventType.ERROR, message=error.message, advice=error.advice)
+            raise
+        finally:
+            status = result.status if result else "failed"
+            self.bus.emit(EventType.RUN_END, status=status, exit_code=int(self._exit_code(result)))
+            await writer.close(status)
+        return RunOutcome(
+            folder=writer.path,
+            result=result,
+            exit_code=self._exit_code(result),
+            report=writer.path / "report.html",
+            failure=self.failure,
+        )
+
+    def _open_writer(self) -> RunWriter:
+        config = self.config
+        writer = RunWriter.create(
+            self.options.output,
+            name=config.metadata.name,
+            config_yaml=self.loaded.to_yaml(),
+            manifest={
+                "tool_version": __version__,
+                "command": self.options.command,
+                "config_digest": self.loaded.digest,
+                "simulated": False,
+                "started": time.time_ns(),
+                "clock_offset": self.clock_offset,
+                "start_at": self.options.start_at,
+                "shard": {"index": self.options.shard.index, "count": self.options.shard.count},
+                "seeds": [g.config.seed for g in config.spec.benchmark.load_generators],
+            },
+            secrets=self.loaded.secrets(),
+        )
+        self.bus.subscribe(writer.event)
+        self.bus.emit(
+            EventType.RUN_START,
+            run_id=writer.run_id,
+            target=self.target_config.type,
+            generators=[g.type for g in config.spec.benchmark.load_generators],
+        )
+        for finding in self.findings:
+            self.bus.finding(finding)
+        return writer
+
+    async def _setup(self, stack: AsyncExitStack, writer: RunWriter) -> tuple[Endpoint, list[Prepared]]:
+        endpoint = await stack.enter_async_context(self.target.open(TargetContext(log_dir=writer.log_dir)))
+        jobs = await prepare(
+            self.config,
+            endpoint,
+            options=self.options,
+            tokenizer_path=_tokenizer_path(self.target_config),
+            log_dir=writer.log_dir,
+            stop=self.stop,
+            clock_offset=self.clock_offset,
+        )
+        writer.update_manifest(
+            target={
+                "type": self.target_config.type,
+                "url": endpoint.url,
+                "model": endpoint.model,
+                **{k: endpoint.info.get(k) for k in ("server", "fingerprint")},
+                "info": {k: v for k, v in endpoint.info.items() if k not in ("server", "fingerprint")},
+            },
+            sizer=[job.sizer.to_dict() for job in jobs],
+            idle_round_trip_s=await idle_round_trip(endpoint),
+        )
+        for job in jobs:
+            for finding in job.generator.check(job.spec.config):
+                self.bus.finding(finding)
+        return endpoint, jobs
+
+    async def _benchmark(self, writer: RunWriter, endpoint: Endpoint, jobs: list[Prepared]) -> None:
+        """Run the generators one after another; a failure ends the load but not the run: what was measured is kept."""
+        streak = FailureStreak(self.config.spec.benchmark.give_up)
+        self.bus.subscribe(streak)
+        watcher = asyncio.create_task(watch_target(endpoint, streak))
+        watcher.add_done_callback(lambda _: self.stop.set())
+        started = time.monotonic()
+        self.bus.emit(EventType.PHASE, phase="benchmark", state="start")
+        rows = 0
+        try:
+            for index, job in enumerate(jobs):
+                if self.stop.is_set():
+                    break
+                self.bus.emit(EventType.GENERATOR_START, generator=job.spec.type, index=index)
+                async for item in job.generator.run(job.job):
+                    if isinstance(item, Records):
+                        rows += len(item)
+                        await writer.append(item)
+                    else:
+                        self.bus.publish(item)
+        except BenchmarkError as error:
+            self.failure = error
+        finally:
+            early = watcher.done() and not watcher.cancelled()
+            watcher.cancel()
+        if early:
+            self.failure = watcher.result()
+        if self.failure is None and self.stop.is_set():
+            self.failure = Interrupted("interrupted; what was measured until then is kept")
+        if self.failure is None and rows == 0:
+            self.failure = GeneratorError(
+                "the load generator produced no data", advice="check its configuration and its log under logs/"
+            )
+        if self.failure is not None:
+            self.bus.emit(EventType.ERROR, message=self.failure.message, advice=self.failure.advice)
+        await writer.flush()
+        state = "end" if self.failure is None else "interrupted" if self.stop.is_set() else "failed"
+        self.bus.emit(
+            EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3)
+        )
+
+    async def _analyse(self, writer: RunWriter) -> RunResult:
+        """Off the event loop, so that an interrupt is seen while a large run is analysed."""
+        return await asyncio.to_thread(finish.analyze_and_report, writer.path)
+
+    @asynccontextmanager
+    async def _phase(self, name: str) -> AsyncIterator[None]:
+        started = time.monotonic()
+        self.bus.emit(EventType.PHASE, phase=name, state="start")
+        state = "failed"
+        try:
+            yield
+            state = "end"
+        finally:
+            self.bus.emit(EventType.PHASE, phase=name, state=state, seconds=round(time.monotonic() - started, 3))
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``, or Interrupted as soon as the run is stopped."""
+        task = asyncio.create_task(work)
+        stopped = asyncio.create_task(self.stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Interrupted("interrupted during setup; nothing was measured")
+            return task.result()
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def _exit_code(self, result: RunResult | None) -> ExitCode:
+        if self.failure is not None:
+            return self.failure.exit_code
+        return ExitCode.BUG if result is None else exit_code(result, self.options.fail_on)
+
+
+def _tokenizer_path(target: TargetConfig) -> str | None:
+    block = getattr(target, target.type, None)
+    return getattr(block, "tokenizer", None)
