@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
 from . import analyze, config, doctor, generators, merge, report, run
 
 app = typer.Typer(
     name="llm-d-benchmark",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -43,11 +44,13 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -68,11 +71,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = ExitCode.INTERRUPTED
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - told apart below: anything but a usage error is re-raised
-        show = getattr(error, "show", None)
-        if show is None:
-            raise
-        show()
+    except TyperException as error:
+        typer.echo(f"error: {error.format_message()}\n  -> see llm-d-benchmark --help", err=True)
         code = ExitCode.USAGE
     sys.exit(int(code or 0))
 
