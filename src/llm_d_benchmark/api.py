@@ -1,10 +1,10 @@
 """The public Python API, for notebooks and scripts.
 
-    import llm_d_benchmark as bench
-    config = bench.load_config("benchmark.yaml", sets=["spec.benchmark.duration=30s"])
-    run = bench.run(config)
-    run.result.stages[0].metrics.ttft
-    run.records()            # a polars DataFrame ([notebook] extra)
+import llm_d_benchmark as bench
+config = bench.load_config("benchmark.yaml", sets=["spec.benchmark.duration=30s"])
+run = bench.run(config)
+run.result.stages[0].metrics.ttft
+run.records()            # a polars DataFrame ([notebook] extra)
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ import typer
 
 def merge(
     runs: Annotated[list[Path], typer.Argument(help="Run folders made with --shard 0/N ... N-1/N.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that the merged run folder is made in.")] = Path(
-        "results"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder that the merged run folder is made in.")
+    ] = Path("results"),
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> int:
     """Join the parts of one schedule by their records, so that percentiles stay exact."""

@@ -28,9 +28,7 @@ def run(
     ] = None,
     url: Annotated[str | None, typer.Option(help="Measure the OpenAI-compatible server at this URL.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name; default: what the server lists.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Where the server comes from: existing, process, local.")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help="Where the server comes from: existing, process, local.")] = None,
     load_generator: Annotated[
         str | None, typer.Option(help="Use only this load generator; a file without 'kind' is its configuration.")
     ] = None,
@@ -53,7 +51,9 @@ def run(
     ] = None,
     start_at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Start the load at this time: ISO 8601, epoch seconds, or +SECONDS from now."),
+        typer.Option(
+            metavar="TIME", help="Start the load at this time: ISO 8601, epoch seconds, or +SECONDS from now."
+        ),
     ] = None,
 ) -> int:
     """Deploy or attach, load, measure, analyse, report, clean up.
@@ -70,7 +70,10 @@ def run(
     from . import arguments as parse
 
     loaded = load_config(
-        config or [], sets=sets or [], overrides=parse.target_overrides(url, model, target), load_generator=load_generator
+        config or [],
+        sets=sets or [],
+        overrides=parse.target_overrides(url, model, target),
+        load_generator=load_generator,
     )
     part = parse.shard(shard)
     if dry_run:

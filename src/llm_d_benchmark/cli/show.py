@@ -39,7 +39,9 @@ def print_plan(plan: Plan) -> None:
         typer.echo(f"lengths\n  input: {lengths['input']}\n  output: {lengths['output']}")
     requests = "the server's speed decides" if plan.requests is None else f"about {plan.requests:,.0f}"
     seconds = "until the requests are done" if plan.seconds is None else f"{plan.seconds:,.0f} s plus drain"
-    typer.echo(f"in all\n  requests: {requests}\n  duration: {seconds}\n  client memory: about {_size(plan.client_bytes)}")
+    typer.echo(
+        f"in all\n  requests: {requests}\n  duration: {seconds}\n  client memory: about {_size(plan.client_bytes)}"
+    )
     for finding in plan.findings:
         typer.echo(f"{finding.severity}: {finding.message}" + (f"\n  -> {finding.advice}" if finding.advice else ""))
 
@@ -52,7 +54,9 @@ def _stage(planned: PlannedStage) -> str:
     bound += [f"{stage.num_requests} requests"] if stage.num_requests else []
     expected = f", about {planned.requests:,.0f} requests" if planned.requests is not None else ""
     note = " (at most; each load is chosen from the last result)" if planned.adaptive else ""
-    return f"{stage.name} [{planned.generator}] {stage.load.label()}, {stage.endpoint}: {', '.join(bound)}{expected}{note}"
+    return (
+        f"{stage.name} [{planned.generator}] {stage.load.label()}, {stage.endpoint}: {', '.join(bound)}{expected}{note}"
+    )
 
 
 def _size(value: object) -> str:

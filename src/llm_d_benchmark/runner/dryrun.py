@@ -87,9 +87,7 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
             for s in source.planned()
         ]
         workers = max(workers, spec.config.workers or 1)
-        lengths.append(
-            {"input": _length(spec.config.input_length), "output": _length(spec.config.output_length)}
-        )
+        lengths.append({"input": _length(spec.config.input_length), "output": _length(spec.config.output_length)})
     return Plan(
         target={"type": target_config.type, **create_target(target_config).plan()},
         stages=stages,
@@ -122,4 +120,6 @@ def _total(values: Iterable[float | None]) -> float | None:
 def _length(length: Length | None) -> str:
     if length is None:
         return "as the workload says"
-    return ", ".join(f"{k} {v}" for k, v in length.model_dump(exclude_none=True).items() if k != "distribution" or v != "fixed")
+    return ", ".join(
+        f"{k} {v}" for k, v in length.model_dump(exclude_none=True).items() if k != "distribution" or v != "fixed"
+    )

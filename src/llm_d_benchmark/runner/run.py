@@ -33,7 +33,7 @@ from .watch import FailureStreak, watch_target
 T = TypeVar("T")
 
 
-class Interrupted(BenchmarkError):
+class InterruptedRunError(BenchmarkError):
     """The run was stopped before it measured anything."""
 
     exit_code = ExitCode.INTERRUPTED
@@ -197,7 +197,7 @@ class _Run:
         if early:
             self.failure = watcher.result()
         if self.failure is None and self.stop.is_set():
-            self.failure = Interrupted("interrupted; what was measured until then is kept")
+            self.failure = InterruptedRunError("interrupted; what was measured until then is kept")
         if self.failure is None and rows == 0:
             self.failure = GeneratorError(
                 "the load generator produced no data", advice="check its configuration and its log under logs/"
@@ -206,9 +206,7 @@ class _Run:
             self.bus.emit(EventType.ERROR, message=self.failure.message, advice=self.failure.advice)
         await writer.flush()
         state = "end" if self.failure is None else "interrupted" if self.stop.is_set() else "failed"
-        self.bus.emit(
-            EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3)
-        )
+        self.bus.emit(EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3))
 
     async def _analyse(self, writer: RunWriter) -> RunResult:
         """Off the event loop, so that an interrupt is seen while a large run is analysed."""
@@ -226,13 +224,13 @@ class _Run:
             self.bus.emit(EventType.PHASE, phase=name, state=state, seconds=round(time.monotonic() - started, 3))
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``, or Interrupted as soon as the run is stopped."""
+        """The result of ``work``, or InterruptedRunError as soon as the run is stopped."""
         task = asyncio.create_task(work)
         stopped = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise Interrupted("interrupted during setup; nothing was measured")
+                raise InterruptedRunError("interrupted during setup; nothing was measured")
             return task.result()
         finally:
             stopped.cancel()

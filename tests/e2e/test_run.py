@@ -1,0 +1,132 @@
+"""The main job against a real server process boundary: what a user types, what they get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.e2e.command import bench, events_of, only_run, result_of, sets
+from tests.support.openai_server import OpenAIServer
+
+QUICK = sets(num_requests=40, concurrency=4, input_length=16, output_length=8)
+
+
+def test_run_against_a_url_leaves_a_whole_run_folder(tmp_path: Path) -> None:
+    with OpenAIServer(ttft=0.01, itl=0.002, tokens=8) as server:
+        done = bench("run", "--url", server.url, "-o", "out", "--json", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path / "out")
+    for name in (
+        "config.yaml",
+        "manifest.json",
+        "events.jsonl",
+        "result.json",
+        "report.html",
+        "report.md",
+        "result.csv",
+    ):
+        assert (folder / name).stat().st_size > 0, name
+    assert list((folder / "records").glob("*.parquet"))
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((folder / "result.json").read_text())
+    assert printed["status"] == "ok"
+    assert printed["requests"]["sent"] == printed["requests"]["succeeded"] == 40
+    ttft = printed["stages"][0]["metrics"]["ttft"]
+    assert 0.01 <= ttft["mean"] < 0.05
+    phases = [(e["phase"], e["state"]) for e in events_of(folder) if e["type"] == "phase"]
+    assert phases == [(p, s) for p in ("setup", "benchmark", "analysis", "cleanup") for s in ("start", "end")]
+
+
+def test_the_result_is_valid_under_the_published_schema(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        bench("run", "--url", server.url, "-o", "out", *QUICK, cwd=tmp_path)
+    printed = bench("config", "schema", "--result", cwd=tmp_path)
+    jsonschema.validate(result_of(tmp_path / "out"), json.loads(printed.stdout))
+
+
+def test_the_documented_job_form_runs_a_config_file(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        config = {
+            "apiVersion": "llm-d.io/v1alpha1",
+            "kind": "BenchmarkConfig",
+            "metadata": {"name": "job"},
+            "spec": {
+                "target": {"type": "existing", "existing": {"url": server.url}},
+                "benchmark": {"load_generators": [{"type": "native", "config": {"num_requests": 10}}]},
+            },
+        }
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+        done = bench("--config", "c.yaml", "--output", "res", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert result_of(tmp_path / "res")["name"] == "job"
+    assert "report.html" in done.stdout
+
+
+def test_analyze_gives_the_same_result_from_the_folder_alone(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        bench("run", "--url", server.url, "-o", "out", *QUICK, cwd=tmp_path)
+    folder = only_run(tmp_path / "out")
+    before = (folder / "result.json").read_text()
+    (folder / "result.json").unlink()
+    (folder / "report.html").unlink()
+    again = bench("analyze", str(folder), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "result.json").read_text() == before
+    assert (folder / "report.html").exists()
+
+
+def test_a_dry_run_shows_the_plan_and_sends_nothing(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        done = bench(
+            "run", "--url", server.url, "--dry-run", "--json", "-o", "out",
+            *sets(request_rate=5, duration="20s", warmup="4s", cooldown="1s"), cwd=tmp_path,
+        )  # fmt: skip
+        assert server.requests == []
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["expected_requests"] == pytest.approx(125)
+    assert plan["expected_seconds"] == 25
+    assert plan["expected_client_memory_bytes"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_slo_that_fails_is_exit_3_unless_told_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "slo.yaml").write_text(
+        "performance_targets: {slos: [{name: p50_latency, target: '<1ms', weight: 1}]}\n"
+    )
+    with OpenAIServer() as server:
+        many = sets(num_requests=400, concurrency=8, input_length=16, output_length=8)
+        failed = bench("run", "-c", "slo.yaml", "--url", server.url, "-o", "a", *many, cwd=tmp_path)
+        accepted = bench(
+            "run", "-c", "slo.yaml", "--url", server.url, "-o", "b", "--fail-on", "invalid", *many, cwd=tmp_path
+        )
+    assert failed.returncode == 3, failed.stderr
+    assert accepted.returncode == 0, accepted.stderr
+
+
+def test_secrets_reach_the_wire_and_no_file(tmp_path: Path) -> None:
+    key = "sk-very-secret-0123456789"
+    with OpenAIServer(api_key=key) as server:
+        done = bench("run", "--url", server.url, "-o", "out", *QUICK, cwd=tmp_path, env={"OPENAI_API_KEY": key})
+        assert done.returncode == 0, done.stderr
+    for path in only_run(tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert key.encode() not in path.read_bytes(), path
+    assert key not in done.stdout + done.stderr
+
+
+def test_progress_lines_go_to_stderr_and_the_table_to_stdout(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        done = bench("run", "--url", server.url, "-o", "out", "--progress", "plain", *QUICK, cwd=tmp_path)
+        as_json = bench("run", "--url", server.url, "-o", "out2", "--progress", "json", *QUICK, cwd=tmp_path)
+    assert "setup" in done.stderr
+    assert "setup" not in done.stdout
+    assert "TTFT" in done.stdout
+    kinds = [json.loads(line)["type"] for line in as_json.stderr.splitlines()]
+    assert kinds[0] == "run_start"
+    assert kinds[-1] == "run_end"
+    assert [e["type"] for e in events_of(only_run(tmp_path / "out2"))] == kinds

@@ -1,0 +1,69 @@
+"""One schedule on several machines: processes stand in for machines here, which share this machine's clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tests.e2e.command import bench, only_run, result_of, sets, start
+from tests.support.openai_server import OpenAIServer
+
+LOAD = sets(request_rate=60, arrival="constant", duration="3s", input_length=16, output_length=8)
+
+
+def test_three_shards_merge_into_one_schedule(tmp_path: Path) -> None:
+    start_at = str(time.time() + 8)  # one instant for all: '+8' would be each process's own
+    with OpenAIServer() as server:
+        parts = [
+            start(
+                "run",
+                "--url",
+                server.url,
+                "-o",
+                f"part{i}",
+                "--shard",
+                f"{i}/3",
+                "--start-at",
+                start_at,
+                *LOAD,
+                cwd=tmp_path,
+            )
+            for i in range(3)
+        ]
+        for part in parts:
+            _, err = part.communicate(timeout=60)
+            assert part.returncode == 0, err
+        posts = [r for r in server.requests if "completions" in r.path]
+    folders = [str(only_run(tmp_path / f"part{i}")) for i in range(3)]
+    done = bench("merge", *folders, "-o", "merged", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    merged = json.loads(done.stdout)
+    each = [result_of(tmp_path / f"part{i}")["requests"]["sent"] for i in range(3)]
+    assert each == [60, 60, 60]
+    assert merged["requests"]["sent"] == 180
+    assert merged["status"] == "ok"
+    assert len(posts) >= 180
+    rate = merged["stages"][0]["metrics"]["requests_per_second"]["value"]
+    assert 55 < rate < 65
+    cv = merged["stages"][0]["metrics"]["sent_gap_cv"]["value"]
+    assert cv < 0.5, "the shards interleave on one constant schedule"
+
+
+def test_a_missing_shard_is_named_and_the_result_partial(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        for i in (0, 2):
+            bench("run", "--url", server.url, "-o", f"part{i}", "--shard", f"{i}/3", *LOAD, cwd=tmp_path)
+    done = bench(
+        "merge", str(only_run(tmp_path / "part0")), str(only_run(tmp_path / "part2")), "-o", "m", "--json", cwd=tmp_path
+    )
+    merged = json.loads(done.stdout)
+    assert merged["status"] == "partial"
+    assert merged["missing_shards"] == [1]
+
+
+def test_a_sweep_cannot_be_sharded(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        done = bench("run", "--url", server.url, "--shard", "0/2", *sets(sweep={"over": "rate"}), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "sweep" in done.stderr
