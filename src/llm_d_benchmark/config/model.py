@@ -6,8 +6,27 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from .fields import JsonObject, Model, Seconds
+from .blocks import (
+    CapacityPlanning,
+    ConfigurationOptimization,
+    ExperimentDesign,
+    PerformanceEvaluation,
+    PerformanceTargets,
+    RegressionTesting,
+)
+from .fields import Model, Seconds
 from .load import LoadConfig
+from .observe import (
+    Cluster,
+    CostMetrics,
+    DataPipeline,
+    GeneratorFeatures,
+    KnownIssue,
+    KpiMetrics,
+    ModelDeployment,
+    Monitoring,
+    Workflow,
+)
 from .target import TargetConfig
 
 API_VERSION: Literal["llm-d.io/v1alpha1"] = "llm-d.io/v1alpha1"
@@ -45,7 +64,12 @@ class BenchmarkSpec(Model):
     drain: Seconds = Field(
         60.0, ge=0, description="time for requests in flight at a stage's end before they are cancelled"
     )
-    load_generators: list[LoadGeneratorSpec] = [LoadGeneratorSpec()]
+    give_up: Seconds = Field(
+        30.0, gt=0, description="end the run early after this long with nothing but failed requests"
+    )
+    load_generators: list[LoadGeneratorSpec] = Field(
+        [LoadGeneratorSpec()], min_length=1, description="run in this order"
+    )
     goodput: dict[LatencyMetric, Seconds] = Field(
         {}, description="per-request limits; a request that meets all of them counts as goodput"
     )
@@ -59,13 +83,28 @@ class Metadata(Model):
 
 
 class Spec(Model):
-    """``spec``. Blocks that are kept for later commands are validated by their own models (see blocks.py)."""
+    """``spec``. Blocks that later commands execute are validated and kept (see availability.py)."""
 
-    target: TargetConfig | None = None
-    cluster: JsonObject | None = None
-    models: list[JsonObject] = []
+    target: TargetConfig | None = Field(None, description="default: what spec.cluster and spec.models say")
+    cluster: Cluster | None = None
+    models: list[ModelDeployment] = []
     benchmark: BenchmarkSpec = BenchmarkSpec()
-    performance_targets: JsonObject | None = None
+    performance_targets: PerformanceTargets = PerformanceTargets()
+    experiment_design: ExperimentDesign | None = None
+    capacity_planning: CapacityPlanning | None = None
+    configuration_optimization: ConfigurationOptimization | None = None
+    regression_testing: RegressionTesting | None = None
+    performance_evaluation: PerformanceEvaluation | None = None
+    monitoring: Monitoring | None = None
+    workflow: Workflow | None = None
+    data_pipeline: DataPipeline | None = None
+    load_generators: dict[str, GeneratorFeatures] = Field(
+        {},
+        description="by generator: its features and config_file, whose keys its entries in spec.benchmark start from",
+    )
+    kpi_metrics: KpiMetrics | None = None
+    cost_metrics: CostMetrics | None = None
+    benchmark_issues: dict[str, KnownIssue] = {}
 
 
 class BenchmarkConfig(Model):

@@ -1,0 +1,169 @@
+"""Blocks of ``spec`` that say what is wanted: service levels, search, capacity, regression. See observe.py for the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .aliases import MetricRef, check_factor, parse_metric, parse_metrics
+from .fields import Criterion, Latency, Limit, Model, Scalar, Seconds, TokenPrice, TokenRate
+
+
+def _metric(name: str) -> str:
+    parse_metrics(name)
+    return name
+
+
+def _factor(name: str) -> str:
+    check_factor(name)
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_metric), Field(examples=["latency_p95", "ttft.p99", "throughput"])]
+FactorName = Annotated[str, AfterValidator(_factor), Field(examples=["batch_size", "max_tokens", "temperature"])]
+SearchMethod = Literal["grid_search", "random_search", "bayesian_optimization", "genetic_algorithm"]
+
+
+def check_unit(metric: MetricRef, unit: str, text: str) -> None:
+    """Raises ValueError unless a limit in ``unit`` can be compared with the metric; a bare price is per what it prices."""
+    if unit == metric.unit or (unit == "USD" and metric.unit.startswith("USD/")):
+        return
+    raise ValueError(
+        f"'{text}' is in {unit or 'no unit'}, but {metric.path} is measured in {metric.unit or 'plain numbers'}"
+    )
+
+
+class Slo(Model):
+    """One service level objective: a limit on a statistic of a metric."""
+
+    name: str = Field(description="a metric: p95_latency, ttft.p99, throughput, cost_per_token, error_rate, ...")
+    target: Limit = Field(description='the limit: "<2000ms", ">50 tokens/s", "<$0.001", "<1%"')
+    weight: float | None = Field(None, ge=0, description="share in the weighted score; never hides a failed objective")
+
+    @property
+    def metric(self) -> MetricRef:
+        """The metric and statistic that ``name`` means."""
+        return parse_metric(self.name, statistic_needed=True)
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Slo:
+        check_unit(self.metric, self.target.unit, str(self.target))
+        return self
+
+
+class PerformanceTargets(Model):
+    """``spec.performance_targets``."""
+
+    slos: list[Slo] = []
+
+    @model_validator(mode="after")
+    def _distinct(self) -> PerformanceTargets:
+        names = [(s.metric.path, s.target.is_upper) for s in self.slos]
+        twice = sorted({n[0] for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"more than one objective of the same kind for {', '.join(twice)}")
+        return self
+
+
+class Factor(Model):
+    """One thing that is varied, and the values it takes."""
+
+    name: FactorName
+    values: list[Scalar] = Field(min_length=1)
+
+
+class ExperimentDesign(Model):
+    """``spec.experiment_design``: which configurations to measure."""
+
+    type: Literal["factorial_design", "grid_search", "random_search", "bayesian_optimization", "genetic_algorithm"]
+    factors: list[Factor] = Field(min_length=1)
+    optimization_target: MetricName = "throughput"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ExperimentDesign:
+        names = [check_factor(f.name) for f in self.factors]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"factor given more than once: {', '.join(twice)}")
+        return self
+
+
+class CapacityScenario(Model):
+    """A load to plan for: a multiple of the measured one, or a throughput."""
+
+    name: str
+    multiplier: float | None = Field(None, gt=0, description="of the load that was measured")
+    duration: Seconds | None = Field(None, gt=0)
+    target_throughput: float | None = Field(None, gt=0, description="output tokens per second")
+    max_replicas: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_load(self) -> CapacityScenario:
+        if (self.multiplier is None) == (self.target_throughput is None):
+            raise ValueError(f"scenario '{self.name}': give either 'multiplier' or 'target_throughput'")
+        return self
+
+
+class CapacityPlanning(Model):
+    """``spec.capacity_planning``: scenarios, and what to plan and produce."""
+
+    scenarios: list[CapacityScenario] = []
+    use_cases: list[Literal["production_deployment", "disaster_recovery", "cost_optimization"]] = []
+    analysis: list[Literal["resource_requirements_by_load", "scaling_recommendations", "cost_benefit_analysis"]] = []
+    outputs: list[Literal["capacity_matrix", "scaling_curves", "cost_projections"]] = []
+
+
+class Constraints(Model):
+    """Limits that a recommended configuration must keep."""
+
+    max_latency: Latency | None = Field(None, description='p95 of the end-to-end latency, e.g. "2000ms"')
+    min_throughput: TokenRate | None = Field(None, description='output tokens, e.g. "50 tokens/s"')
+    max_cost: TokenPrice | None = Field(None, description='e.g. "$0.001/token"')
+
+
+class ConfigurationOptimization(Model):
+    """``spec.configuration_optimization``: search the space for the best configuration within the constraints."""
+
+    search_space: dict[FactorName, Annotated[list[Scalar], Field(min_length=1)]] = Field(min_length=1)
+    optimization_methods: list[SearchMethod] = Field(["grid_search"], min_length=1)
+    constraints: Constraints = Constraints()
+
+
+class PassCriteria(Model):
+    """When a test version passes."""
+
+    performance_regression: Criterion | None = Field(None, description='the most it may be slower, e.g. "<5%"')
+    functionality_changes: Literal["compatible", "none", "any"] | None = None
+    stability: Criterion | None = Field(None, description='e.g. ">99.9% uptime" or ">99.9% success"')
+
+    @model_validator(mode="after")
+    def _sensible(self) -> PassCriteria:
+        for name, upper in (("performance_regression", True), ("stability", False)):
+            limit = getattr(self, name)
+            if limit is not None and (limit.unit != "fraction" or limit.is_upper is not upper):
+                example = "<5%" if upper else ">99.9% uptime"
+                raise ValueError(f"{name} '{limit}': write a percentage such as '{example}'")
+        return self
+
+
+class RegressionTesting(Model):
+    """``spec.regression_testing``: compare two versions."""
+
+    baseline_version: str
+    test_version: str
+    test_suite: list[Literal["functionality_tests", "performance_tests", "stability_tests"]] = []
+    pass_criteria: PassCriteria = PassCriteria()
+
+
+class EvaluationMetrics(Model):
+    primary: list[MetricName] = []
+    secondary: list[MetricName] = []
+
+
+class PerformanceEvaluation(Model):
+    """``spec.performance_evaluation``: what an evaluation is for, and what it looks at."""
+
+    objectives: list[Literal["baseline_characterization", "regression_detection", "optimization_validation"]] = []
+    metrics: EvaluationMetrics = EvaluationMetrics()
+    scenarios: list[Literal["single_model_benchmark", "multi_model_comparison", "scaling_analysis"]] = []
