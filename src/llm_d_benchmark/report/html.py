@@ -1,0 +1,173 @@
+"""report.html: one self-contained file that opens without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..domain.result import Distribution, RunResult, StageResult
+from . import judgement
+from .api import ReportInput
+from .figures import figures
+from .format import duration, moment
+from .numbers import Numbers
+from .tables import LATENCIES, MORE_LATENCIES, Html, HtmlTable, Tables
+from .verdict import headline_stage, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One key number: a label, the number, and what is beside it."""
+
+    label: Html
+    value: Markup
+    beside: Markup
+
+
+def render_html(source: ReportInput) -> str:
+    """The whole page. It holds its own charts library, loads nothing, and its content security policy forbids to."""
+    result = source.result
+    n = Numbers(result)
+    tables = Tables(result, n)
+    headline = headline_stage(result)
+    drawn = figures(source)
+    context: dict[str, Any] = {
+        "result": result,
+        "n": n,
+        "verdict": verdict(result, source.events),
+        "headline": headline,
+        "cards": _cards(result, n, headline[0]) if headline else [],
+        "figures": drawn,
+        "figures_json": _script_json([figure.plot() for figure in drawn]),
+        "plotly": _plotly_base64() if drawn else "",
+        "summary": tables.summary() if result.stages else None,
+        "latencies": tables.latencies(LATENCIES),
+        "more_latencies": _measured_or_said(tables, result),
+        "requests": tables.requests(),
+        "load": tables.load() if result.stages else None,
+        "lengths": tables.lengths() if result.stages else None,
+        "others": _others(result, n, tables),
+        "slos": judgement.slos(result, n),
+        "validity": _validity(result, n),
+        "source": source,
+        "about": _about(source),
+        "started": moment(result.started),
+        "took": duration((result.ended - result.started) / 1e9),
+        "noted": _noted(result),
+    }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+def _cards(result: RunResult, n: Numbers, stage: StageResult) -> list[Card]:
+    base = f"/stages/{list(result.stages).index(stage)}/metrics"
+    cards = [
+        _latency_card("TTFT", "ttft", base, stage, n),
+        _latency_card("TPOT", "tpot", base, stage, n),
+        _latency_card("E2E", "e2e", base, stage, n),
+    ]
+    for label, name, beside, what in (
+        ("Output", "output_tokens_per_second", "input_tokens_per_second", "in"),
+        ("Requests", "requests_per_second", "concurrency", "in flight"),
+        ("Goodput", "goodput", "goodput_fraction", "of requests"),
+        ("Errors", "error_rate", "requests/failed", "failed"),
+    ):
+        scale = n.scale([f"{base}/{name}"])
+        unit = Markup(' <span class="unit">{}</span>').format(scale.symbol)
+        side = Markup("{} {}").format(n.show(f"{base}/{beside}", symbol=beside == "goodput_fraction"), what)
+        cards.append(Card(Markup("{}{}").format(label, unit), n.show(f"{base}/{name}", symbol=False), side))
+    return cards
+
+
+def _latency_card(label: str, name: str, base: str, stage: StageResult, n: Numbers) -> Card:
+    if not isinstance(getattr(stage.metrics, name), Distribution):
+        return Card(f"{label} p50", n.show(f"{base}/{name}"), Markup(""))
+    unit = n.unit(f"{base}/{name}")
+    shown = [
+        n.show(at, n.scale([at], unit)) for at in (f"{base}/{name}/percentiles/p50", f"{base}/{name}/percentiles/p99")
+    ]
+    return Card(f"{label} p50", shown[0], Markup("p99 {}").format(shown[1]))
+
+
+def _measured_or_said(tables: Tables, result: RunResult) -> list[HtmlTable]:
+    """The lesser distributions that some stage has."""
+    present = [
+        metric
+        for metric in MORE_LATENCIES
+        if any(isinstance(getattr(s.metrics, metric.name), Distribution) for s in result.stages)
+    ]
+    return tables.latencies(present)
+
+
+def _others(result: RunResult, n: Numbers, tables: Tables) -> list[HtmlTable]:
+    found = [
+        tables.models(),
+        tables.resources(),
+        judgement.scalars("Cost", "What the run says about cost.", "/cost", result.cost, n),
+        judgement.scalars("Quality", "What the run says about the answers.", "/quality", result.quality, n),
+    ]
+    return [table for table in found if table is not None]
+
+
+def _validity(result: RunResult, n: Numbers) -> list[HtmlTable]:
+    limits = judgement.scalars("Limits", "What decides validity.", "/validity/limits", result.validity.limits, n)
+    found = [judgement.workers(result, n), judgement.identities(result, n), limits]
+    return [table for table in found if table is not None]
+
+
+def _about(source: ReportInput) -> list[tuple[str, str]]:
+    result, target = source.result, source.result.target
+    rows = [
+        ("Run", result.run_id),
+        ("Started", moment(result.started)),
+        ("Ended", moment(result.ended)),
+        ("Took", duration((result.ended - result.started) / 1e9)),
+        ("Target", f"{target.type}: {target.url}"),
+        ("Model", target.model or "unknown"),
+        ("Server", target.server or "does not say"),
+        ("Target fingerprint", target.fingerprint),
+        ("Configuration digest", result.config_digest),
+        ("llm-d-benchmark", result.tool_version),
+        ("Result schema", result.schema_version),
+    ]
+    rows += [(f"Target {key}", _plain(value)) for key, value in target.info.items()]
+    return rows + [(f"Client {key}", _plain(value)) for key, value in source.host.items()]
+
+
+def _noted(result: RunResult) -> str:
+    """How many findings want attention."""
+    counts = [(sum(f.severity == kind for f in result.findings), kind) for kind in ("error", "warning")]
+    return ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for n, kind in counts if n)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+@cache
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+@cache
+def _plotly_base64() -> str:
+    """plotly.js, compressed for the page (the browser unpacks it): 2 MB instead of 5 in every run folder."""
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    packer = zlib.compressobj(level=4, wbits=31)
+    return base64.b64encode(packer.compress(script) + packer.flush()).decode("ascii")
+
+
+def _script_json(value: Sequence[Any]) -> Markup:
+    """JSON that no value can use to close its script element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))  # noqa: S704

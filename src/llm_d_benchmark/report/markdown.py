@@ -1,0 +1,101 @@
+"""The summary of a run as Markdown: short enough for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..domain.result import Measured, RunResult, SloResult
+from .api import ReportInput
+from .format import count, duration, moment, quantity
+from .table import UNSURE, stage_table
+from .verdict import headline_stage, verdict
+
+_SIGNS = {"good": "✅", "warning": "⚠️", "bad": "❌"}
+_SLO_WORDS = {"pass": "met", "fail": "**missed**", "inconclusive": "inconclusive"}
+
+
+def render_markdown(source: ReportInput) -> str:
+    """Verdict, stages, SLOs, findings and how to reproduce the run."""
+    result = source.result
+    said = verdict(result, source.events)
+    lines = [f"## {_SIGNS[said.tone]} {said.word}: {_escape(result.name)}", "", said.sentence, ""]
+    for reason in said.reasons:
+        lines.append(f"- {_escape(reason.message)}" + (f" **→ {_escape(reason.remedy)}**" if reason.remedy else ""))
+    lines += [""] if said.reasons else []
+    lines += [_about(result), ""]
+    lines += _stages(result)
+    lines += _slos(result.slos)
+    lines += _findings(source)
+    if source.command:
+        fence = "`" * (3 if "```" not in source.command else 5)
+        lines += [
+            "<details><summary>Reproduce</summary>",
+            "",
+            f"{fence}sh",
+            source.command,
+            fence,
+            "",
+            "</details>",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _about(result: RunResult) -> str:
+    requests = result.requests
+    simulated = " (simulated)" if result.simulated else ""
+    took = duration((result.ended - result.started) / 1e9)
+    return (
+        f"`{result.run_id}`{simulated}: {_escape(result.target.model or 'unknown model')} at {_escape(result.target.url)}, "
+        f"{moment(result.started)}, {took}; {count(requests.succeeded)} of {count(requests.sent)} requests succeeded, "
+        f"{count(requests.failed)} failed, {count(requests.cancelled)} cancelled."
+    )
+
+
+def _stages(result: RunResult) -> list[str]:
+    if not result.stages:
+        return []
+    table = stage_table(result)
+    lines = [_row(table.header), _row(["---", "---", *["---:"] * (len(table.header) - 2)])]
+    lines += [_row([_escape(cell) for cell in row]) for row in table.rows]
+    lines.append("")
+    if table.unsure:
+        lines += [f"\\{UNSURE} too few requests for 95 % confidence limits.", ""]
+    lines += [f"- {_escape(line)}" for line in table.absent] + ([""] if table.absent else [])
+    if result.saturation is not None:
+        chosen = headline_stage(result)
+        knee = f" Knee: stage {_escape(chosen[0].name)}." if chosen and result.saturation.knee_stage is not None else ""
+        lines += [f"Saturation: {_escape(result.saturation.reason)}{knee}", ""]
+    return lines
+
+
+def _slos(slos: Sequence[SloResult]) -> list[str]:
+    if not slos:
+        return []
+    lines = [_row(["SLO", "target", "measured", "verdict"]), _row(["---"] * 4)]
+    for slo in slos:
+        value = (
+            quantity(slo.value.value, slo.value.unit) if isinstance(slo.value, Measured) else f"— ({slo.value.absent})"
+        )
+        lines.append(_row([_escape(slo.name), _escape(slo.target), _escape(value), _SLO_WORDS[slo.verdict]]))
+    return [*lines, ""]
+
+
+def _findings(source: ReportInput) -> list[str]:
+    lines = []
+    for finding in source.result.findings:
+        if finding.severity != "info":
+            advice = f" → {_escape(finding.advice)}" if finding.advice else ""
+            lines.append(f"- **{finding.severity}**: {_escape(finding.message)}{advice}")
+    return [*lines, ""] if lines else []
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    for sign in "\\`*_|<>[]":
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())

@@ -1,0 +1,83 @@
+"""What every figure has in common, as Plotly's JSON. Built as plain dicts: importing plotly's Python side takes a second.
+
+Colours are names such as ``@c1``; the page's style sheet says what they are in light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+PALETTE = ("@c1", "@c2", "@c3", "@c4", "@c5", "@c6")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_RAMP = ((75, 91, 214), (26, 156, 140), (217, 142, 4))
+"""Indigo, teal, amber: told apart by lightness and hue, legible on white and on black."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: ``name`` is its id in the page, ``height`` in CSS pixels, ``wide`` spans both columns."""
+
+    name: str
+    title: str
+    caption: str
+    data: Sequence[Json]
+    layout: Mapping[str, Any]
+    height: int = 300
+    wide: bool = False
+
+    def plot(self) -> Json:
+        """What the page's script hands to Plotly."""
+        return {"name": self.name, "data": list(self.data), "layout": dict(self.layout)}
+
+
+def stage_colors(stages: int) -> list[str]:
+    """One colour for each stage: distinct for a few, a ramp from the first to the last for many."""
+    if stages <= len(PALETTE):
+        return list(PALETTE[:stages])
+    return [_ramp(i / (stages - 1)) for i in range(stages)]
+
+
+def _ramp(at: float) -> str:
+    first, second = (_RAMP[0], _RAMP[1]) if at < 0.5 else (_RAMP[1], _RAMP[2])
+    part = at * 2 if at < 0.5 else at * 2 - 1
+    red, green, blue = (round(a + (b - a) * part) for a, b in zip(first, second, strict=True))
+    return f"rgb({red},{green},{blue})"
+
+
+def axis(title: str, **more: Any) -> Json:
+    return {
+        "title": {"text": title, "standoff": 6, "font": {"size": 12}},
+        "gridcolor": "@grid",
+        "linecolor": "@line",
+        "zeroline": False,
+        "automargin": True,
+        "rangemode": "tozero",
+        **more,
+    }
+
+
+def layout(**more: Any) -> Json:
+    return {
+        "font": {
+            "family": "system-ui, -apple-system, Segoe UI, Roboto, Arial, sans-serif",
+            "size": 12,
+            "color": "@soft",
+        },
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 52, "r": 14, "t": 14, "b": 40},
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": "@paper", "bordercolor": "@line", "font": {"color": "@ink"}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top", "font": {"size": 11}},
+        "autosize": True,
+        "dragmode": False,
+        **more,
+    }
+
+
+def line(x: Sequence[Any], y: Sequence[Any], name: str, color: str, *, dash: str = "solid", **more: Any) -> Json:
+    style = {"color": color, "width": 2, "dash": dash}
+    return {"type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name, "line": style, **more}

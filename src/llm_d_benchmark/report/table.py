@@ -1,0 +1,96 @@
+"""The stage table that console and Markdown share: a few columns that say most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..domain.result import Absent, Distribution, Insufficient, Measured, Metrics, RunResult
+from .format import DASH, digits, scale_of
+
+UNSURE = "*"
+"""Follows a percentile of too few requests for confidence limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric of the stage table; ``rank`` says how soon it is dropped where space is short (high first)."""
+
+    title: str
+    unit: str
+    get: Callable[[Metrics], tuple[float, bool] | Absent]
+    rank: int = 0
+
+
+def _scalar(name: str) -> Callable[[Metrics], tuple[float, bool] | Absent]:
+    def get(metrics: Metrics) -> tuple[float, bool] | Absent:
+        value = getattr(metrics, name)
+        return (value.value, True) if isinstance(value, Measured) else value
+
+    return get
+
+
+def _percentile(name: str, key: str) -> Callable[[Metrics], tuple[float, bool] | Absent]:
+    def get(metrics: Metrics) -> tuple[float, bool] | Absent:
+        value = getattr(metrics, name)
+        if not isinstance(value, Distribution):
+            return value
+        found = value.percentiles[key]
+        return found.value, not isinstance(found, Insufficient)
+
+    return get
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("req/s", "requests/s", _scalar("requests_per_second")),
+    Column("out tok/s", "tokens/s", _scalar("output_tokens_per_second")),
+    Column("TTFT p50", "s", _percentile("ttft", "p50")),
+    Column("TTFT p99", "s", _percentile("ttft", "p99")),
+    Column("TPOT p50", "s", _percentile("tpot", "p50"), 1),
+    Column("ITL p99", "s", _percentile("itl", "p99"), 3),
+    Column("E2E p50", "s", _percentile("e2e", "p50"), 2),
+    Column("E2E p99", "s", _percentile("e2e", "p99"), 4),
+    Column("errors", "fraction", _scalar("error_rate")),
+    Column("goodput", "requests/s", _scalar("goodput"), 5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTable:
+    """``header`` and ``rows`` of text; ``unsure`` where some percentile carries the ``UNSURE`` mark."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    unsure: bool
+    absent: Sequence[str]
+
+
+def stage_table(result: RunResult, *, drop_above: int = 9) -> StageTable:
+    """The stages as text. Columns absent in every stage, or ranked above ``drop_above``, are left out.
+
+    Returns:
+        the table; ``absent`` holds "metric: reason" for every column left out because no stage has it.
+    """
+    header, columns, absent, unsure = ["stage", "load"], [], [], False
+    for column in COLUMNS:
+        cells = [column.get(stage.metrics) for stage in result.stages]
+        values = [c[0] for c in cells if not isinstance(c, Absent)]
+        if not values:
+            reasons = sorted({c.absent for c in cells if isinstance(c, Absent)})
+            absent += [f"{column.title}: {'; '.join(reasons)}"] if reasons else []
+            continue
+        if column.rank > drop_above:
+            continue
+        scale = scale_of(column.unit, values)
+        symbol = scale.symbol if column.unit in ("s", "fraction") else ""
+        header.append(f"{column.title} {symbol}".strip())
+        columns.append(
+            [DASH if isinstance(c, Absent) else digits(c[0] * scale.factor) + ("" if c[1] else UNSURE) for c in cells]
+        )
+        unsure = unsure or any(not isinstance(c, Absent) and not c[1] for c in cells)
+    several = len({stage.load_generator for stage in result.stages}) > 1
+    names = [
+        [f"{stage.load_generator} {stage.name}" if several else stage.name, stage.label] for stage in result.stages
+    ]
+    rows = [[*name, *(column[i] for column in columns)] for i, name in enumerate(names)]
+    return StageTable(header, rows, unsure, absent)

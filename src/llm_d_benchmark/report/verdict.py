@@ -1,0 +1,97 @@
+"""What a result says in one line and a few sentences; the same words in every report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..domain.events import Event, EventType
+from ..domain.result import Measured, Reason, RunResult, StageResult
+
+Tone = Literal["good", "warning", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict of a run.
+
+    Attributes:
+        word: OK, SLO MISSED, INVALID, PARTIAL or FAILED.
+        sentence: what that means for the reader.
+        reasons: why, each with its remedy where there is one.
+    """
+
+    word: str
+    tone: Tone
+    sentence: str
+    reasons: Sequence[Reason] = ()
+
+
+def verdict(result: RunResult, events: Sequence[Event] = ()) -> Verdict:
+    """The verdict of ``result``; ``events`` tell why a run failed or ended early."""
+    troubles = tuple(_troubles(events))
+    if result.status == "failed":
+        return Verdict(
+            "FAILED",
+            "bad",
+            "The run measured nothing that describes the server.",
+            (*troubles, *result.validity.reasons),
+        )
+    if not result.validity.valid:
+        return Verdict(
+            "INVALID",
+            "bad",
+            "These numbers describe the client or the workload, not the server. Do not use them.",
+            (*result.validity.reasons, *troubles),
+        )
+    if result.status == "partial":
+        missing = ", ".join(str(i) for i in result.missing_shards)
+        why = (
+            f"Shards {missing} are missing."
+            if missing
+            else "The run ended early; what was measured until then is kept."
+        )
+        return Verdict("PARTIAL", "warning", why, troubles)
+    missed = [s for s in result.slos if s.verdict == "fail"]
+    if missed:
+        names = ", ".join(s.name for s in missed)
+        return Verdict("SLO MISSED", "warning", f"The numbers are valid, and say that the server missed: {names}.")
+    return Verdict(
+        "OK", "good", "The client was not the bottleneck: these numbers describe the server." + _slo_words(result)
+    )
+
+
+def _slo_words(result: RunResult) -> str:
+    if not result.slos:
+        return ""
+    met = sum(s.verdict == "pass" for s in result.slos)
+    return f" {met} of {len(result.slos)} service level objectives were met, none was missed."
+
+
+def _troubles(events: Sequence[Event]) -> list[Reason]:
+    seen: dict[str, Reason] = {}
+    for event in events:
+        if event.type is EventType.ERROR and event.data.get("message"):
+            message = str(event.data["message"])
+            seen.setdefault(message, Reason("error", message, event.data.get("advice")))
+    return list(seen.values())
+
+
+def headline_stage(result: RunResult) -> tuple[StageResult, str] | None:
+    """The stage whose numbers stand for the run, and why it is that one; None where nothing was measured."""
+    if not result.stages:
+        return None
+    if len(result.stages) == 1:
+        return result.stages[0], ""
+    if result.saturation is not None and result.saturation.knee_stage is not None:
+        for stage in result.stages:
+            if stage.index == result.saturation.knee_stage:
+                return stage, "the knee: the highest load the server still carried"
+    best = max(result.stages, key=_throughput)
+    return best, "the stage with the highest output throughput"
+
+
+def _throughput(stage: StageResult) -> float:
+    rates = (stage.metrics.output_tokens_per_second, stage.metrics.requests_per_second)
+    return next((r.value for r in rates if isinstance(r, Measured)), -1.0)
