@@ -132,7 +132,7 @@ def parse_metric(name: str, *, statistic_needed: bool = False) -> MetricRef:
 def _split(name: str) -> tuple[str, str | None]:
     statistic = r"p\d+(?:\.\d+)?|mean|min|max|avg|average|median"
     for pattern in (
-        rf"(?P<b>[a-z]\w*)\.(?P<s>[a-z]\w*(?:\.\d+)?)",
+        r"(?P<b>[a-z]\w*)\.(?P<s>[a-z]\w*(?:\.\d+)?)",
         rf"(?P<s>{statistic})_(?P<b>\w+)",
         rf"(?P<b>\w+)_(?P<s>{statistic})",
     ):
@@ -224,7 +224,7 @@ def factor_key(name: str, target_type: str) -> str:
         return FACTORS[canonical]
     if target_type not in BATCH_SIZE_KEYS:
         raise ValueError(
-            f"'{name}' sets how many sequences the server decodes at once, which a target of type '{target_type}' cannot "
-            f"change; use one of: {', '.join(BATCH_SIZE_KEYS)}"
+            f"'{name}' sets how many sequences the server decodes at once, which a target of type '{target_type}' "
+            f"cannot change; use one of: {', '.join(BATCH_SIZE_KEYS)}"
         )
     return BATCH_SIZE_KEYS[target_type]

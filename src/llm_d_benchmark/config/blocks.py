@@ -1,8 +1,8 @@
-"""Blocks of ``spec`` that say what is wanted: service levels, search, capacity, regression. See observe.py for the rest."""
+"""Blocks of ``spec`` that say what is wanted: service levels, search, capacity, regression."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -26,7 +26,11 @@ SearchMethod = Literal["grid_search", "random_search", "bayesian_optimization", 
 
 
 def check_unit(metric: MetricRef, unit: str, text: str) -> None:
-    """Raises ValueError unless a limit in ``unit`` can be compared with the metric; a bare price is per what it prices."""
+    """A limit must be in the unit of its metric; a bare price is per whatever the metric prices.
+
+    Raises:
+        ValueError: it cannot be compared.
+    """
     if unit == metric.unit or (unit == "USD" and metric.unit.startswith("USD/")):
         return
     raise ValueError(

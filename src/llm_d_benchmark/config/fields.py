@@ -22,7 +22,7 @@ from ..domain.quantities import (
 
 
 class Model(BaseModel):
-    """Base of every configuration model: unknown keys are errors, values are immutable and never guessed from another type."""
+    """Base of every configuration model: unknown keys are errors, values are immutable, types are not guessed."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -91,6 +91,6 @@ TokenPrice = Annotated[Quantity, _once(Quantity, _unit("USD/token")), _TEXT, _sc
 Resource = Annotated[
     ResourceQuantity,
     _once(ResourceQuantity, parse_resource),
-    _TEXT,
+    PlainSerializer(lambda r: int(str(r)) if str(r).isdecimal() else str(r), return_type=int | str),
     _schema("a Kubernetes quantity", 8, "500m", "256Gi", number=True),
 ]

@@ -1,4 +1,4 @@
-"""Blocks of ``spec`` about surroundings: cluster, models, workflow, data pipeline, monitoring, indicators, known issues."""
+"""Blocks of ``spec`` about the surroundings: cluster, models, workflow, data pipeline, monitoring, indicators."""
 
 from __future__ import annotations
 

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from .fields import ByteSize, JsonObject, Model, Seconds
+from .spelling import nearest
 
 
 class SecretSource(Model):
     """A secret, by the name of an environment variable or the path of a file; never its value."""
 
-    env: str | None = None
-    file: str | None = None
+    env: str | None = Field(None, description="name of an environment variable")
+    file: str | None = Field(None, description="path of a file that holds nothing else")
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretSource:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give either 'env: NAME' or 'file: PATH'")
+        return self
+
+
+def _server_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"'{url}' is not a URL: {error}") from None
+    if parts.username or parts.password:
+        raise ValueError("a URL must not hold a user name or password; use api_key or headers with {env: NAME}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"'{url}' is not an http or https URL; write for example http://localhost:8000")
+    if parts.query or parts.fragment:
+        raise ValueError(f"'{parts.scheme}://{parts.netloc}{parts.path}': a server's URL has no part behind '?' or '#'")
+    return url
+
+
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
+BLOCKS = ("existing", "process", "local", "simulator", "kubernetes")
 
 
 class ExistingTargetConfig(Model):
     """Any OpenAI-compatible server that is already running."""
 
-    url: str
+    url: ServerUrl = Field(description="base URL, with or without /v1, e.g. http://localhost:8000")
     model: str | None = Field(None, description="default: the first model the server lists")
     api_key: SecretSource | None = Field(None, description="default: OPENAI_API_KEY where it is set")
-    headers: dict[str, str | SecretSource] = {}
-    ca_file: str | None = None
-    verify_tls: bool = True
+    headers: dict[str, str | SecretSource] = Field({}, description="sent with every request; secrets as {env: NAME}")
+    ca_file: str | None = Field(None, description="certificates to trust, PEM; default: the system's")
+    verify_tls: bool = Field(True, description="false accepts any certificate")
     tokenizer: str | None = Field(None, description="folder with tokenizer.json for exact lengths ([tokenizers] extra)")
 
 
@@ -67,12 +95,36 @@ class LocalTargetConfig(Model):
 class TargetConfig(Model):
     """``{type: T, T: {...}}``. Third-party targets keep their block as it is."""
 
-    type: str
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="existing, process, local, ...; default: the one block that is given")
     existing: ExistingTargetConfig | None = None
     process: ProcessTargetConfig | None = None
     local: LocalTargetConfig | None = None
     simulator: JsonObject | None = None
     kubernetes: JsonObject | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """A word is a type; one block alone says the type; a local target needs no block."""
+        data = {"type": value} if isinstance(value, str) else value
+        if not isinstance(data, Mapping):
+            return data
+        blocks = [k for k in data if k != "type"]
+        if "type" not in data and len(blocks) == 1:
+            data = {"type": blocks[0], **data}
+        return {"local": {}, **data} if data.get("type") == "local" else data
+
+    @model_validator(mode="after")
+    def _own_block(self) -> TargetConfig:
+        for key in self.model_extra or {}:
+            if key != self.type:
+                raise ValueError(f"unknown key '{key}'{nearest(key, ('type', *BLOCKS))}")
+        needs = {"existing": "url", "process": "command"}.get(self.type)
+        if needs and getattr(self, self.type) is None:
+            raise ValueError(f"a target of type '{self.type}' needs {self.type}.{needs}")
+        return self
 
 
 __all__ = [

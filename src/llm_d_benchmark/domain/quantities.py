@@ -233,7 +233,7 @@ def parse_threshold(value: object, *, subjects: tuple[str, ...] = ()) -> Thresho
 def _operator(text: str) -> Operator:
     for op in ("<", "<=", ">", ">="):
         if text == op:
-            return op  # type: ignore[return-value]
+            return op
     raise ValueError(f"'{text}' is not a comparison; allowed: <, <=, >, >=")
 
 
@@ -271,7 +271,8 @@ def parse_alert(value: object) -> AlertExpression:
     m = re.fullmatch(r"([A-Za-z_][\w.]*)\s*((?:<=|>=|<|>|≤|≥).+?)(?:\s+for\s+(\S+))?", text)
     if not m:
         raise ValueError(
-            f"'{value}' is not an alert; write METRIC > LIMIT, for example 'p95_latency > 5s' or 'error_rate > 1% for 30s'"
+            f"'{value}' is not an alert; write METRIC > LIMIT, for example 'p95_latency > 5s' "
+            "or 'error_rate > 1% for 30s'"
         )
     return AlertExpression(m[1], parse_threshold(m[2]), parse_duration(m[3]) if m[3] else 0.0, text)
 

@@ -1,0 +1,136 @@
+"""What a configuration asks for that this installation cannot do: said before a run, never passed over in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from ..domain.errors import ConfigError
+from ..domain.events import Finding, Severity
+from .aliases import parse_metric
+from .model import BenchmarkConfig
+from .resolve import resolve_target
+from .spelling import nearest
+
+EXTERNAL_GENERATORS = frozenset({"fmperf", "inference-perf", "guidellm", "aiperf", "vllm-bench", "command"})
+BUILT_IN_TARGETS = frozenset({"existing", "process", "local", "simulator", "kubernetes"})
+UNMEASURED = frozenset(
+    {
+        "cost_per_token",
+        "cost_per_request",
+        "gpu_utilization",
+        "memory_usage",
+        "cpu_utilization",
+        "network_io_rate",
+        "batches_per_second",
+    }
+)
+"""Metrics that need collectors or prices, which this version does not have."""
+
+KEPT = {
+    "experiment_design": "designed experiments",
+    "configuration_optimization": "searching configurations",
+    "capacity_planning": "capacity planning",
+    "regression_testing": "comparing two versions",
+    "performance_evaluation": "evaluation objectives",
+    "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",
+    "data_pipeline": "choosing data sources and processing stages",
+    "kpi_metrics": "choosing the indicators that are shown",
+    "cost_metrics": "cost accounting",
+}
+
+
+def unavailable(config: BenchmarkConfig, target_types: Set[str], generator_types: Set[str]) -> list[Finding]:
+    """Every part of a configuration that a run cannot carry out here.
+
+    Errors make the run impossible; warnings and infos name what is validated and kept, but has no effect.
+
+    Args:
+        target_types, generator_types: what is installed.
+    """
+    return [
+        *_target(config, target_types),
+        *_generators(config, generator_types),
+        *_monitoring(config),
+        *_objectives(config),
+        *_kept(config),
+    ]
+
+
+def _target(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:
+    try:
+        kind = resolve_target(config).type
+    except ConfigError:
+        return  # the caller resolves the target itself and gets the same error
+    if kind not in installed:
+        hint = "" if kind in BUILT_IN_TARGETS else nearest(kind, installed)
+        reason = f"spec.target.type '{kind}' is not available{hint}"
+        if config.spec.target is None:
+            reason = "spec.cluster and spec.models describe a deployment on Kubernetes, which this version cannot make"
+        yield Finding(
+            "target_unavailable",
+            Severity.ERROR,
+            reason,
+            f"--url URL measures a server that is running; available targets: {', '.join(sorted(installed))}",
+        )
+    elif kind != "kubernetes" and config.spec.models:
+        yield Finding(
+            "models_not_deployed",
+            Severity.INFO,
+            f"spec.models is not deployed; the target is '{kind}'",
+        )
+
+
+def _generators(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:
+    for kind in dict.fromkeys(g.type for g in config.spec.benchmark.load_generators):
+        if kind in installed:
+            continue
+        hint = "" if kind in EXTERNAL_GENERATORS else nearest(kind, [*installed, *EXTERNAL_GENERATORS])
+        yield Finding(
+            "generator_unavailable",
+            Severity.ERROR,
+            f"load generator '{kind}' is not available{hint}",
+            f"--load-generator native runs the same keys; available: {', '.join(sorted(installed))}",
+        )
+    if config.spec.load_generators:
+        yield _info("load_generators", "choosing features of load generators (config_file is used)")
+
+
+def _monitoring(config: BenchmarkConfig) -> Iterator[Finding]:
+    cluster, monitoring = config.spec.cluster, config.spec.monitoring
+    if cluster is not None and cluster.monitoring.enabled:
+        yield Finding(
+            "prometheus_unavailable",
+            Severity.WARNING,
+            "spec.cluster.monitoring is enabled, but this version does not collect from Prometheus; "
+            "the result has no server-side series",
+        )
+    if monitoring is not None and monitoring.alerts:
+        names = ", ".join(name for entry in monitoring.alerts for name in entry)
+        yield Finding(
+            "alerts_unavailable", Severity.WARNING, f"alerts are not evaluated during a run in this version: {names}"
+        )
+    if monitoring is not None and (monitoring.metrics or monitoring.dashboards):
+        yield _info("monitoring", "choosing what is watched")
+
+
+def _objectives(config: BenchmarkConfig) -> Iterator[Finding]:
+    for slo in config.spec.performance_targets.slos:
+        metric = parse_metric(slo.name).metric
+        if metric in UNMEASURED:
+            yield Finding(
+                "slo_not_measured",
+                Severity.WARNING,
+                f"the objective '{slo.name}' is not judged: this version does not measure {metric}",
+            )
+
+
+def _kept(config: BenchmarkConfig) -> Iterator[Finding]:
+    for block, what in KEPT.items():
+        if getattr(config.spec, block) is not None:
+            yield _info(block, what)
+
+
+def _info(block: str, what: str) -> Finding:
+    return Finding(
+        "kept", Severity.INFO, f"spec.{block} is validated and kept; {what} has no effect on a run in this version"
+    )

@@ -1,0 +1,209 @@
+"""Layers: flags over environment over files over defaults, into one validated configuration that knows its origins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..domain.endpoint import Secret
+from ..domain.errors import ConfigError
+from ..domain.events import Finding, Severity
+from . import assign
+from .defaults import fill
+from .explain import validate
+from .model import BenchmarkConfig
+from .paths import Path as KeyPath
+from .paths import format_path
+from .resolve import resolve_target
+from .secrets import refuse_literals, secrets_of
+from .shape import GENERATORS, generator_types, is_generator_config, load_keys, pick_generator, to_document
+from .source import read_file, read_text, write_text
+from .tree import Node, merge, put, tree_of, without
+
+T = TypeVar("T")
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration and where it came from.
+
+    Attributes:
+        config: every default filled in.
+        origins: of each value of ``config.to_dict()``, by the path of its key: "file:line", "env NAME", "--set",
+            "flag", "default".
+        warnings: deprecations and the like, to be shown once.
+        digest: sha256 (hex) of the resolved configuration; the same for the same configuration, however it was given.
+    """
+
+    config: BenchmarkConfig
+    origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[Finding] = ()
+    digest: str = ""
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as config.yaml holds it; ``load_resolved`` reads it back."""
+        return write_text(self.config.to_dict())
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Secrets that this run uses, to be kept out of whatever is written."""
+        return secrets_of(resolve_target(self.config))
+
+
+def load_config(
+    files: Sequence[Path],
+    *,
+    sets: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    load_generator: str | None = None,
+) -> LoadedConfig:
+    """Load configuration files, later over earlier: mappings merge key by key, lists and values are replaced.
+
+    Args:
+        files: YAML files; none for the defaults.
+        sets: ``path=value`` assignments.
+        env: where LLM_D_BENCHMARK_* variables are looked up; default: the process's environment.
+        overrides: nested values of other flags (--url, --model, --target), over everything else.
+        load_generator: run only the generators of this type; a file without ``kind`` that is no known block is then
+            its configuration. List positions in ``sets`` count the generators that are left.
+
+    Raises:
+        ConfigError: every mistake, with file, line, key and what is allowed.
+    """
+    findings: list[Finding] = []
+    document, own = _read(files, load_generator, findings)
+    if load_generator is not None:
+        document = pick_generator(document, load_generator, own, findings)
+    document = _with_config_files(document, findings)
+    environment = os.environ if env is None else env
+    document = assign.assign(document, assign.from_environment(environment, findings))
+    document = assign.assign(document, assign.from_flags(sets))
+    if overrides:
+        document = merge(document, _for_target(document, tree_of(overrides, "flag")))
+    return _finish(document, findings)
+
+
+def load_resolved(text: str, name: str = "config.yaml") -> BenchmarkConfig:
+    """The configuration of a run folder, as ``LoadedConfig.to_yaml`` wrote it; environment and flags play no part.
+
+    Raises:
+        ConfigError: the text is no valid configuration.
+    """
+    return _finish(to_document(read_text(text, name), []), []).config
+
+
+def _read(files: Sequence[Path], load_generator: str | None, findings: list[Finding]) -> tuple[Node, list[Node]]:
+    """The merged documents, and the files that are the picked generator's own configuration."""
+    trees = _all([lambda f=f: read_file(f) for f in files])  # type: ignore[misc]
+    own = [t for t in trees if load_generator is not None and is_generator_config(t)]
+    documents = _all([lambda t=t: to_document(t, findings) for t in trees if t not in own])  # type: ignore[misc]
+    document = Node({}, "the configuration")
+    for layer in documents:
+        document = merge(document, layer)
+    return document, own
+
+
+def _all(steps: Sequence[Callable[[], T]]) -> list[T]:
+    """The result of every step; all errors in one."""
+    results: list[T] = []
+    errors: list[ConfigError] = []
+    for step in steps:
+        try:
+            results.append(step())
+        except ConfigError as error:
+            errors.append(error)
+    if errors:
+        advice = dict.fromkeys(e.advice for e in errors if e.advice)
+        raise ConfigError("\n".join(e.message for e in errors), advice="\n".join(advice) or None)
+    return results
+
+
+def _with_config_files(document: Node, findings: list[Finding]) -> Node:
+    """Each generator's keys over those of the file that spec.load_generators.NAME.config_file names."""
+    for i, kind in enumerate(generator_types(document)):
+        named = document.get("spec", "load_generators", kind, "config_file")
+        if named is None or not isinstance(named.value, str):
+            continue
+        path = _beside(named)
+        if not path.exists():
+            findings.append(
+                Finding(
+                    "config_file_missing",
+                    Severity.WARNING,
+                    f"{named.origin}: {path} does not exist; '{kind}' runs with its keys in spec.benchmark alone",
+                )
+            )
+            continue
+        config = document.get(*GENERATORS, i, "config")
+        base = load_keys(read_file(path))
+        document = put(document, (*GENERATORS, i, "config"), base if config is None else merge(base, config))
+    return document
+
+
+def _beside(named: Node) -> Path:
+    """A file named in a configuration file is looked for beside that file."""
+    holder, _, line = named.origin.rpartition(":")
+    folder = Path(holder).parent if line.isdecimal() else Path()
+    return folder / Path(str(named.value)).expanduser()
+
+
+def _for_target(document: Node, overrides: Node) -> Node:
+    """``--model`` without ``--url`` and ``--target`` is the model of whatever target the files name."""
+    block = overrides.get("spec", "target", "existing")
+    target = document.get("spec", "target")
+    if block is None or overrides.get("spec", "target", "type") is not None or target is None:
+        return overrides
+    kind = target.get("type") or (target if isinstance(target.value, str) else None)
+    blocks = [k for k in target.value if k != "type"] if target.is_mapping else []
+    name = str(kind.value) if kind is not None else blocks[0] if len(blocks) == 1 else "existing"
+    if name == "existing":
+        return overrides
+    holder = overrides.get("spec", "target")
+    return (
+        overrides
+        if holder is None
+        else put(overrides, ("spec", "target"), Node({**without(holder, "existing").value, name: block}, "flag"))
+    )
+
+
+def _finish(document: Node, findings: list[Finding]) -> LoadedConfig:
+    if written_out := refuse_literals(document):
+        raise ConfigError("\n".join(written_out), advice="for example  api_key: {env: OPENAI_API_KEY}")
+    config = fill(validate(document))
+    data = config.to_dict()
+    return LoadedConfig(
+        config=config,
+        origins=_origins(document, data),
+        warnings=tuple(findings),
+        digest=hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+    )
+
+
+def _origins(document: Node, data: Any, path: KeyPath = ()) -> dict[str, str]:
+    if isinstance(data, dict) and data:
+        items: list[tuple[str | int, Any]] = list(data.items())
+    elif isinstance(data, list) and data:
+        items = list(enumerate(data))
+    else:
+        return {format_path(path): _origin(document, path)}
+    found: dict[str, str] = {}
+    for key, value in items:
+        found.update(_origins(document, value, (*path, key)))
+    return found
+
+
+def _origin(document: Node, path: KeyPath) -> str:
+    """What gave a value: its own node, or the scalar that stands for the whole (``input_length: 512``)."""
+    node = document
+    for part in path:
+        child = node.get(part)
+        if child is None:
+            return DEFAULT if node.is_mapping or node.is_list else node.origin
+        node = child
+    return node.origin

@@ -1,0 +1,126 @@
+"""Secrets are named, never written: in a configuration stands {env: NAME} or {file: PATH}."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..domain.endpoint import Secret
+from ..domain.errors import ConfigError
+from .paths import Path as KeyPath
+from .paths import format_path
+from .target import SecretSource, TargetConfig
+from .tree import Node
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+_SECRET_NAME = re.compile(
+    r"token|bearer|cookie|set-cookie|(?:proxy-)?authorization|"
+    r"(?:.*[-_])?(?:api[-_]?keys?|password|passwd|passphrase|secrets?|(?:private|access|secret)[-_]?key|credentials?|"
+    r"(?:access|auth|hf|hugging[-_]?face|bearer|refresh|session|hub|github|api)[-_]?token)",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(r"(?<![\w-])(?:sk-|hf_|ghp_|Bearer )[\w.-]{16,}")
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a key or header of this name usually holds a secret (authorization, x-api-key, HF_TOKEN, ...)."""
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
+def refuse_literals(document: Node) -> list[str]:
+    """A message for each secret that is written out; the secret itself is in none of them."""
+    return list(_literals(document, ()))
+
+
+def _literals(node: Node, path: KeyPath) -> Iterator[str]:
+    if node.is_mapping:
+        for key, child in node.value.items():
+            if looks_secret(key) and isinstance(child.value, str | int | float) and not isinstance(child.value, bool):
+                yield _refusal(child, (*path, key), key)
+            else:
+                yield from _literals(child, (*path, key))
+    elif node.is_list:
+        for i, child in enumerate(node.value):
+            before = node.value[i - 1].value if i else None
+            if isinstance(before, str) and before.startswith("--") and looks_secret(before.lstrip("-")):
+                if not re.search(r"\{\w+\}", str(child.value)):
+                    yield _refusal(child, (*path, i), before)
+            else:
+                yield from _literals(child, (*path, i))
+    elif isinstance(node.value, str) and _SECRET_VALUE.search(node.value):
+        yield _refusal(node, path, "value")
+
+
+def _refusal(node: Node, path: KeyPath, name: str) -> str:
+    return (
+        f"{node.origin}: {format_path(path)}: a secret must not stand in the configuration, which every run folder and "
+        f"report copies; write {{env: NAME}} or {{file: PATH}} where it is taken"
+        + ("" if "api_key" in name or "headers" in path else ", or set it in this command's environment")
+    )
+
+
+def resolve_secret(source: SecretSource, *, env: Mapping[str, str] | None = None) -> Secret:
+    """The secret that a source names.
+
+    Args:
+        env: environment to look in; default: the process's own.
+
+    Raises:
+        ConfigError: the variable is not set, or the file cannot be read or is empty.
+    """
+    if source.env is not None:
+        value = (os.environ if env is None else env).get(source.env, "").strip()
+        if not value:
+            raise ConfigError(
+                f"the environment variable {source.env}, which holds a secret, is not set",
+                advice=f"export {source.env}=... in the shell that starts the run",
+            )
+        return Secret(value)
+    path = Path(source.file or "")
+    try:
+        value = path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"the secret's file {path} cannot be read: {reason}") from None
+    if not value:
+        raise ConfigError(f"the secret's file {path} is empty")
+    return Secret(value)
+
+
+def resolve_api_key(source: SecretSource | None, *, env: Mapping[str, str] | None = None) -> Secret | None:
+    """The key to send: what the source names, else OPENAI_API_KEY where it is set, else none.
+
+    Raises:
+        ConfigError: see ``resolve_secret``.
+    """
+    if source is not None:
+        return resolve_secret(source, env=env)
+    value = (os.environ if env is None else env).get(DEFAULT_KEY, "").strip()
+    return Secret(value) if value else None
+
+
+def resolve_headers(
+    headers: Mapping[str, str | SecretSource], *, env: Mapping[str, str] | None = None
+) -> dict[str, str | Secret]:
+    """Headers with every named secret in its place.
+
+    Raises:
+        ConfigError: see ``resolve_secret``.
+    """
+    return {k: v if isinstance(v, str) else resolve_secret(v, env=env) for k, v in headers.items()}
+
+
+def secrets_of(target: TargetConfig, *, env: Mapping[str, str] | None = None) -> tuple[Secret, ...]:
+    """Every secret that a target names and that is there, so that it can be kept out of logs and files."""
+    block = getattr(target, target.type, None)
+    sources = [getattr(block, "api_key", None), *(getattr(block, "headers", None) or {}).values()]
+    found = [resolve_api_key(None, env=env)]
+    for source in sources:
+        if isinstance(source, SecretSource):
+            try:
+                found.append(resolve_secret(source, env=env))
+            except ConfigError:
+                continue  # the target itself says so, with advice, when it is opened
+    return tuple(dict.fromkeys(s for s in found if s))
