@@ -119,9 +119,7 @@ def parse_metric(name: str, *, statistic_needed: bool = False) -> MetricRef:
         return MetricRef(metric, None, SCALARS[metric], metric in _LOWER_IS_BETTER)
     if metric not in DISTRIBUTIONS:
         known = [*DISTRIBUTIONS, *SCALARS, *METRIC_ALIASES, *(f"p95_{d}" for d in (*DISTRIBUTIONS, "latency"))]
-        raise ValueError(
-            f"'{name}' is not a metric{nearest(name, known)}; the names are listed in docs/configuration.md"
-        )
+        raise ValueError(f"'{name}' is not a metric (docs/configuration.md lists them){nearest(name, known)}")
     if statistic is not None and statistic not in STATISTICS:
         raise ValueError(f"'{name}': no statistic '{statistic}'; allowed: {', '.join(STATISTICS)}")
     if statistic is None and statistic_needed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..domain.errors import ConfigError
 from ..domain.events import Finding, Severity
-from .paths import Path, format_path, parse_path
+from .paths import Path, parse_path
 from .shape import canonical_path
 from .source import read_value
 from .spelling import nearest
@@ -94,5 +94,5 @@ def assign(document: Node, assignments: Iterable[Assignment]) -> Node:
         try:
             document = put(document, item.path, item.value)
         except ValueError as error:
-            raise ConfigError(f"{item.label}: {format_path(item.path)}: {error}") from None
+            raise ConfigError(f"{item.label}: {error}") from None
     return document

@@ -57,7 +57,11 @@ def _message(detail: ErrorDetails, loc: Loc) -> str:
     text = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return text
-    text = text.replace("Input should be", "this should be").replace("a valid dictionary or instance of", "keys of")
+    text = (
+        text.replace("a valid integer", "a whole number")
+        .replace("Input should be", "this should be")
+        .replace("a valid dictionary or instance of", "keys of")
+    )
     text = text.replace("a valid dictionary", "a mapping of keys").replace("a valid ", "a ")
     value = detail["input"]
     hidden = any(isinstance(p, str) and looks_secret(p) for p in loc)

@@ -123,11 +123,12 @@ def load_keys(config: Node) -> Node:
     if not config.is_mapping:
         return config
     renamed: dict[str, Node] = {}
+    spelt: dict[str, str] = {}
     for key, value in config.value.items():
         name = LOAD_SPELLINGS.get(key, key)
         if name in renamed:
-            raise ConfigError(f"{value.origin}: '{key}' means {name}, which is also given at {renamed[name].origin}")
-        renamed[name] = value
+            raise ConfigError(f"{value.origin}: {name} is given twice, as '{spelt[name]}' and as '{key}'")
+        renamed[name], spelt[name] = value, key
     stages = renamed.get("stages")
     if stages is not None and stages.is_list:
         renamed["stages"] = Node([load_keys(s) for s in stages.value], stages.origin)

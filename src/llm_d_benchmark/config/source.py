@@ -118,9 +118,12 @@ def _yaml_advice(problem: str) -> str | None:
         return "indent with spaces, YAML does not take tabs"
     if "expected a single document" in problem:
         return "give the documents as separate files: -c a.yaml -c b.yaml"
-    if "mapping values" in problem or "block scalar" in problem:
+    if "mapping values" in problem or "chomping" in problem or "block scalar" in problem:
         return "put quotes around text that contains ': ' or starts with '>'"
     return None
+
+
+_CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class _Builder:
@@ -137,6 +140,8 @@ class _Builder:
             raise ConfigError(f"{self._where(node)}: this alias contains itself")
         self._open.add(id(node))
         origin = self._where(at or node)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _CONTAINERS:
+            raise ConfigError(f"{origin}: the tag {node.tag} is not allowed; write plain values")
         try:
             if isinstance(node, yaml.MappingNode):
                 return Node(self._mapping(node), origin)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from .fields import ByteSize, JsonObject, Model, Seconds
 from .spelling import nearest
@@ -40,6 +40,10 @@ def _server_url(url: str) -> str:
     return url
 
 
+HeaderValue = Annotated[
+    Annotated[str, Tag("text")] | Annotated[SecretSource, Tag("secret")],
+    Discriminator(lambda value: "secret" if isinstance(value, Mapping | SecretSource) else "text"),
+]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
 BLOCKS = ("existing", "process", "local", "simulator", "kubernetes")
 
@@ -50,7 +54,7 @@ class ExistingTargetConfig(Model):
     url: ServerUrl = Field(description="base URL, with or without /v1, e.g. http://localhost:8000")
     model: str | None = Field(None, description="default: the first model the server lists")
     api_key: SecretSource | None = Field(None, description="default: OPENAI_API_KEY where it is set")
-    headers: dict[str, str | SecretSource] = Field({}, description="sent with every request; secrets as {env: NAME}")
+    headers: dict[str, HeaderValue] = Field({}, description="sent with every request; secrets as {env: NAME}")
     ca_file: str | None = Field(None, description="certificates to trust, PEM; default: the system's")
     verify_tls: bool = Field(True, description="false accepts any certificate")
     tokenizer: str | None = Field(None, description="folder with tokenizer.json for exact lengths ([tokenizers] extra)")
@@ -121,6 +125,9 @@ class TargetConfig(Model):
         for key in self.model_extra or {}:
             if key != self.type:
                 raise ValueError(f"unknown key '{key}'{nearest(key, ('type', *BLOCKS))}")
+        given = [b for b in BLOCKS if getattr(self, b) is not None]
+        if given and self.type not in BLOCKS:
+            raise ValueError(f"type is '{self.type}', but the block given is '{given[0]}'{nearest(self.type, BLOCKS)}")
         needs = {"existing": "url", "process": "command"}.get(self.type)
         if needs and getattr(self, self.type) is None:
             raise ValueError(f"a target of type '{self.type}' needs {self.type}.{needs}")
