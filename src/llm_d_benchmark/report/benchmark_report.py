@@ -31,6 +31,9 @@ VERSION = "0.2"
 MAIN_FILE = "benchmark_report.yaml"
 Json = dict[str, Any]
 
+# The safe dumper and loader in C where PyYAML was built with them: ten times as fast.
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TOOL = "llm-d-benchmark"
 _TOOLS = {"native": _TOOL, "inference_perf": "inference-perf", "vllm_bench": "vllm-benchmark"}
 _KEYS = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99.9": "p99p9"}
@@ -45,10 +48,11 @@ def render_benchmark_reports(source: ReportInput) -> dict[str, str]:
     headline = headline_stage(source.result)
     if headline is None:
         return {}
-    files = {MAIN_FILE: _yaml(benchmark_report(source, headline[0]))}
-    if len(source.result.stages) > 1:
-        for stage in source.result.stages:
-            files[f"benchmark_report.stage-{stage.index}.yaml"] = _yaml(benchmark_report(source, stage))
+    stages = source.result.stages
+    texts = {stage.index: _yaml(benchmark_report(source, stage)) for stage in stages}
+    files = {MAIN_FILE: texts[headline[0].index]}
+    if len(stages) > 1:
+        files |= {f"benchmark_report.stage-{index}.yaml": text for index, text in texts.items()}
     return files
 
 
@@ -56,7 +60,7 @@ def benchmark_report(source: ReportInput, stage: StageResult) -> Json:
     """The report of one stage. What was not measured is left out."""
     result = source.result
     config = _generator_config(source.config_yaml, stage.load_generator)
-    return _without_none(
+    report: Json = _without_none(
         {
             "version": VERSION,
             "run": {
@@ -82,6 +86,7 @@ def benchmark_report(source: ReportInput, stage: StageResult) -> Json:
             },
         }
     )
+    return report
 
 
 def _description(result: RunResult, stage: StageResult) -> str:
@@ -211,7 +216,7 @@ def _value(scalar: Scalar) -> float | None:
 
 def _generator_config(config_yaml: str, load_generator: str) -> Mapping[str, Any]:
     """``config`` of the first load generator of that type; empty where the file has none."""
-    loaded = yaml.safe_load(config_yaml) or {}
+    loaded = yaml.load(config_yaml, Loader=_Loader) or {}
     generators = ((loaded.get("spec") or {}).get("benchmark") or {}).get("load_generators") or []
     for generator in generators:
         if generator.get("type") == load_generator:
@@ -233,4 +238,4 @@ def _without_none(value: Any) -> Any:
 
 
 def _yaml(document: Json) -> str:
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from ..analyze.curves import StageCurves
+from ..domain.result import RunResult
+from .api import StageCurves
 from .format import Scale, scale_of
 from .plot import DASHES, Figure, Json, axis, layout, line, stage_colors
 
@@ -17,25 +19,26 @@ _SHOWN = (
 MAX_LEGEND = 8
 
 
-def distributions(curves: Sequence[StageCurves]) -> list[Figure]:
+def distributions(curves: Sequence[StageCurves], result: RunResult) -> list[Figure]:
     """One figure for each latency that some stage has: a histogram with its ECDF for one stage, ECDFs for several."""
+    names = {stage.index: f"{stage.name} {stage.label}" for stage in result.stages}
     figures = []
     for name, title, what in _SHOWN:
-        stages = [c for c in curves if c.quantiles.get(name) is not None]
+        stages = [c for c in curves if len(c.quantiles.get(name, ())) > 1]
         if len(stages) == 1:
             figures.append(_histogram(stages[0], name, title, what))
         elif stages:
-            figures.append(_ecdfs(stages, name, title, what))
+            figures.append(_ecdfs(stages, names, name, title, what))
     return figures
 
 
-def _ecdfs(stages: Sequence[StageCurves], name: str, title: str, what: str) -> Figure:
+def _ecdfs(stages: Sequence[StageCurves], names: Mapping[int, str], name: str, title: str, what: str) -> Figure:
     """All distributions on one scale, so that they compare at a glance."""
     scale = scale_of("s", [c.quantiles[name][len(c.quantiles[name]) // 2] for c in stages])
     colors = stage_colors(len(stages))
     few = len(stages) <= len(DASHES)
     traces = [
-        _ecdf(c.quantiles[name], scale, c.label, color, DASHES[i] if few else "solid")
+        _ecdf(c.quantiles[name], scale, names.get(c.stage, str(c.stage)), color, DASHES[i] if few else "solid")
         for i, (c, color) in enumerate(zip(stages, colors, strict=True))
     ]
     ends = [c.quantiles[name][_near_end(len(c.quantiles[name]))] * scale.factor for c in stages]
@@ -81,8 +84,8 @@ def _histogram(stage: StageCurves, name: str, title: str, what: str) -> Figure:
     bars = {
         "type": "bar",
         "name": what,
-        "x": [(a + b) / 2 * scale.factor for a, b in zip(edges[:-1], edges[1:], strict=True)],
-        "width": [(b - a) * scale.factor for a, b in zip(edges[:-1], edges[1:], strict=True)],
+        "x": [(a + b) / 2 * scale.factor for a, b in pairwise(edges)],
+        "width": [(b - a) * scale.factor for a, b in pairwise(edges)],
         "y": list(counts),
         "marker": {"color": "@c1", "opacity": 0.45},
         "hovertemplate": "%{y} " + what + " near %{x:.4g} " + scale.symbol + "<extra></extra>",
@@ -96,9 +99,18 @@ def _histogram(stage: StageCurves, name: str, title: str, what: str) -> Figure:
         layout(
             xaxis=axis(scale.symbol, range=[0, values[_near_end(len(values))] * scale.factor * 1.05]),
             yaxis=axis(what),
-            yaxis2={"overlaying": "y", "side": "right", "range": [0, 1.02], "tickformat": ".0%", "showgrid": False},
+            yaxis2={
+                "overlaying": "y",
+                "side": "right",
+                "range": [0, 1.02],
+                "tickvals": [0, 0.25, 0.5, 0.75, 1],
+                "tickformat": ".0%",
+                "showgrid": False,
+                "zeroline": False,
+            },
             bargap=0,
+            showlegend=False,
             margin={"l": 52, "r": 44, "t": 14, "b": 40},
         ),
-        height=320,
+        height=270,
     )

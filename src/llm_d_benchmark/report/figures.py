@@ -11,4 +11,8 @@ from .timeline import timeline
 
 def figures(source: ReportInput) -> list[Figure]:
     """Every figure the run has data for, in the order they are shown."""
-    return [*saturation(source.result), *distributions(source.curves), *timeline(source.curves, source.result)]
+    return [
+        *saturation(source.result),
+        *distributions(source.curves, source.result),
+        *timeline(source.curves, source.result),
+    ]

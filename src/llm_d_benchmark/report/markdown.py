@@ -45,8 +45,9 @@ def _about(result: RunResult) -> str:
     requests = result.requests
     simulated = " (simulated)" if result.simulated else ""
     took = duration((result.ended - result.started) / 1e9)
+    target = f"{_escape(result.target.model or 'unknown model')} at {_escape(result.target.url)}"
     return (
-        f"`{result.run_id}`{simulated}: {_escape(result.target.model or 'unknown model')} at {_escape(result.target.url)}, "
+        f"`{result.run_id}`{simulated}: {target}, "
         f"{moment(result.started)}, {took}; {count(requests.succeeded)} of {count(requests.sent)} requests succeeded, "
         f"{count(requests.failed)} failed, {count(requests.cancelled)} cancelled."
     )

@@ -1,5 +1,6 @@
-"""What every figure has in common, as Plotly's JSON. Built as plain dicts: importing plotly's Python side takes a second.
+"""What every figure has in common, as Plotly's JSON.
 
+Built as plain dicts: importing plotly's graph objects would take longer than everything else a report does.
 Colours are names such as ``@c1``; the page's style sheet says what they are in light and dark.
 """
 

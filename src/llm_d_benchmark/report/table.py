@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..domain.result import Absent, Distribution, Insufficient, Measured, Metrics, RunResult
+from ..domain.result import Absent, DistributionOrAbsent, Insufficient, Measured, Metrics, RunResult, Scalar
 from .format import DASH, digits, scale_of
 
 UNSURE = "*"
 """Follows a percentile of too few requests for confidence limits."""
+
+
+Getter = Callable[[Metrics], tuple[float, bool] | Absent]
+"""A metric's value and whether it is sure, or why it is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +22,22 @@ class Column:
 
     title: str
     unit: str
-    get: Callable[[Metrics], tuple[float, bool] | Absent]
+    get: Getter
     rank: int = 0
 
 
-def _scalar(name: str) -> Callable[[Metrics], tuple[float, bool] | Absent]:
+def _scalar(name: str) -> Getter:
     def get(metrics: Metrics) -> tuple[float, bool] | Absent:
-        value = getattr(metrics, name)
+        value: Scalar = getattr(metrics, name)
         return (value.value, True) if isinstance(value, Measured) else value
 
     return get
 
 
-def _percentile(name: str, key: str) -> Callable[[Metrics], tuple[float, bool] | Absent]:
+def _percentile(name: str, key: str) -> Getter:
     def get(metrics: Metrics) -> tuple[float, bool] | Absent:
-        value = getattr(metrics, name)
-        if not isinstance(value, Distribution):
+        value: DistributionOrAbsent = getattr(metrics, name)
+        if isinstance(value, Absent):
             return value
         found = value.percentiles[key]
         return found.value, not isinstance(found, Insufficient)

@@ -16,7 +16,7 @@ Rows = list[list[Html]]
 
 @dataclass(frozen=True, slots=True)
 class HtmlTable:
-    """One table: the first ``labels`` columns are text that names its row; ``words`` where the last one is a sentence."""
+    """One table: the first ``labels`` columns are text that names a row; ``words``: the last one holds sentences."""
 
     title: str
     caption: str

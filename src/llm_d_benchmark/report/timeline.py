@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from ..analyze.curves import StageCurves
 from ..domain.result import RunResult
+from .api import StageCurves
 from .plot import Figure, Json, axis, layout, line
 
-FloatArray = npt.NDArray[np.float64]
 GAP = 0.07
 """Space between two panels, as a share of the figure."""
 
@@ -31,7 +27,7 @@ def timeline(curves: Sequence[StageCurves], result: RunResult) -> list[Figure]:
     origin = min(c.timeline.start for c in present)
     panels = [p for p in _panels(present, origin) if p.traces]
     axes, traces = _stack(panels)
-    failed = any(np.any(c.timeline.failed) for c in present)
+    failed = any(any(c.timeline.failed) for c in present)
     caption = "Shaded: the measured windows." + ("" if failed else " No request failed.")
     return [
         Figure(

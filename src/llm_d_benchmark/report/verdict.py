@@ -32,34 +32,22 @@ def verdict(result: RunResult, events: Sequence[Event] = ()) -> Verdict:
     """The verdict of ``result``; ``events`` tell why a run failed or ended early."""
     troubles = tuple(_troubles(events))
     if result.status == "failed":
-        return Verdict(
-            "FAILED",
-            "bad",
-            "The run measured nothing that describes the server.",
-            (*troubles, *result.validity.reasons),
-        )
+        sentence = "The run measured nothing that describes the server."
+        return Verdict("FAILED", "bad", sentence, (*troubles, *result.validity.reasons))
     if not result.validity.valid:
-        return Verdict(
-            "INVALID",
-            "bad",
-            "These numbers describe the client or the workload, not the server. Do not use them.",
-            (*result.validity.reasons, *troubles),
-        )
+        sentence = "These numbers describe the client or the workload, not the server. Do not use them."
+        return Verdict("INVALID", "bad", sentence, (*result.validity.reasons, *troubles))
     if result.status == "partial":
         missing = ", ".join(str(i) for i in result.missing_shards)
-        why = (
-            f"Shards {missing} are missing."
-            if missing
-            else "The run ended early; what was measured until then is kept."
-        )
+        early = "The run ended early; what was measured until then is kept."
+        why = f"Shards missing: {missing}. The numbers are those of the others." if missing else early
         return Verdict("PARTIAL", "warning", why, troubles)
     missed = [s for s in result.slos if s.verdict == "fail"]
     if missed:
         names = ", ".join(s.name for s in missed)
         return Verdict("SLO MISSED", "warning", f"The numbers are valid, and say that the server missed: {names}.")
-    return Verdict(
-        "OK", "good", "The client was not the bottleneck: these numbers describe the server." + _slo_words(result)
-    )
+    sentence = "The client was not the bottleneck: these numbers describe the server."
+    return Verdict("OK", "good", sentence + _slo_words(result))
 
 
 def _slo_words(result: RunResult) -> str:

@@ -1,0 +1,136 @@
+"""Progress on stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from llm_d_benchmark.domain.events import Event, EventType
+from llm_d_benchmark.report import progress
+from llm_d_benchmark.report.progress import make_progress
+
+S = 1_000_000_000
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def a_run() -> list[Event]:
+    stage = {"stage": 0, "generator": "native", "name": "warm", "label": "c=8", "duration": 10.0, "warmup": 1.0}
+    interval = {
+        "stage": 0,
+        "sent": 10,
+        "succeeded": 8,
+        "failed": 1,
+        "cancelled": 0,
+        "in_flight": 3,
+        "chunks": 800,
+        "output_tokens": 800,
+        "ttft_ms_p50": 41.2,
+        "errors": {"http_429": 1},
+        "loop_lag_ms_max": 1.0,
+        "schedule_delay_ms_max": 33.0,
+    }
+    return [
+        Event(EventType.RUN_START, 0, {"run_id": "r1", "target": "existing", "generators": ["native"]}),
+        Event(EventType.PHASE, 0, {"phase": "setup", "state": "start"}),
+        Event(EventType.PHASE, S, {"phase": "setup", "state": "end", "seconds": 1.0}),
+        Event(EventType.PHASE, S, {"phase": "benchmark", "state": "start"}),
+        Event(EventType.STAGE_START, S, stage),
+        *(
+            Event(EventType.INTERVAL, (i + 2) * S, {**interval, "start": (i + 1) * S, "end": (i + 2) * S})
+            for i in range(3)
+        ),
+        Event(
+            EventType.FINDING,
+            5 * S,
+            {"code": "x", "severity": "warning", "message": "odd [bold]", "advice": "do that"},
+        ),
+        Event(EventType.STAGE_END, 6 * S, {"stage": 0, "reason": "duration"}),
+        Event(EventType.RUN_END, 7 * S, {"status": "ok", "exit_code": 0}),
+    ]
+
+
+def show(mode: str, stream: io.StringIO) -> str:
+    with make_progress(mode, stream) as shown:
+        shown.plan(2, 60.0)
+        for event in a_run():
+            shown(event)
+    return stream.getvalue()
+
+
+def test_plain_lines_tell_phases_stages_counts_and_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
+    text = show("plain", io.StringIO())
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    assert "setup done in 1 s" in lines
+    assert "stage 1/2: warm c=8" in lines
+    assert any("sent 30" in line and "ok 24" in line and "failed 3" in line for line in lines)
+    assert any("8.00 req/s" in line and "800 tok/s" in line and "TTFT p50 41.2 ms" in line for line in lines)
+    assert any("CLIENT LAG 33 ms" in line for line in lines)
+    assert "warning: odd [bold]" in lines
+    assert "  -> do that" in lines
+    assert lines[-1] == "run ended: ok"
+
+
+def test_plain_lines_of_the_load_are_seconds_apart() -> None:
+    assert "sent" not in show("plain", io.StringIO())
+
+
+def test_plain_lines_are_flushed_one_by_one() -> None:
+    class Counting(io.StringIO):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flushed: list[str] = []
+
+        def flush(self) -> None:
+            self.flushed.append(self.getvalue())
+
+    out = Counting()
+    text = show("plain", out)
+    assert len(set(out.flushed)) == len([line for line in text.splitlines() if not line.startswith("  ")])
+
+
+def test_auto_follows_the_stream() -> None:
+    assert "\x1b" not in show("auto", io.StringIO())
+    assert "\x1b" in show("auto", Terminal())
+
+
+def test_the_live_table_shows_the_counts() -> None:
+    from rich.console import Console
+
+    from llm_d_benchmark.report.live import live_table
+    from llm_d_benchmark.report.tally import Tally
+
+    tally = Tally()
+    tally.plan(2, 60.0)
+    for event in a_run()[:-3]:
+        tally(event)
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as captured:
+        console.print(live_table(tally))
+    text = captured.get()
+    assert "1/2" in text
+    assert "30" in text.split()
+    assert "24" in text.split()
+    assert "errors: 3 http_429" in text
+    assert "33 ms late" in text
+
+
+def test_json_lines_are_the_events() -> None:
+    lines = show("json", io.StringIO()).splitlines()
+    assert [Event.from_dict(json.loads(line)) for line in lines] == a_run()
+
+
+def test_none_is_silent() -> None:
+    assert show("none", io.StringIO()) == ""
+
+
+def test_an_unknown_mode_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="auto, bar, plain, json or none"):
+        make_progress("loud")
