@@ -59,7 +59,7 @@ class Slo(Model):
 class PerformanceTargets(Model):
     """``spec.performance_targets``."""
 
-    slos: list[Slo] = []
+    slos: list[Slo] = Field([], description="each is judged on the confidence bound of its metric")
 
     @model_validator(mode="after")
     def _distinct(self) -> PerformanceTargets:
@@ -73,16 +73,20 @@ class PerformanceTargets(Model):
 class Factor(Model):
     """One thing that is varied, and the values it takes."""
 
-    name: FactorName
-    values: list[Scalar] = Field(min_length=1)
+    name: FactorName = Field(
+        description="batch_size, max_tokens, temperature, concurrency, ... or a key that starts with spec."
+    )
+    values: list[Scalar] = Field(min_length=1, description="values it takes")
 
 
 class ExperimentDesign(Model):
     """``spec.experiment_design``: which configurations to measure."""
 
-    type: Literal["factorial_design", "grid_search", "random_search", "bayesian_optimization", "genetic_algorithm"]
-    factors: list[Factor] = Field(min_length=1)
-    optimization_target: MetricName = "throughput"
+    type: Literal["factorial_design", "grid_search", "random_search", "bayesian_optimization", "genetic_algorithm"] = (
+        Field(description="how the combinations are chosen")
+    )
+    factors: list[Factor] = Field(min_length=1, description="what is varied")
+    optimization_target: MetricName = Field("throughput", description="metric to optimise")
 
     @model_validator(mode="after")
     def _distinct(self) -> ExperimentDesign:
@@ -96,11 +100,11 @@ class ExperimentDesign(Model):
 class CapacityScenario(Model):
     """A load to plan for: a multiple of the measured one, or a throughput."""
 
-    name: str
+    name: str = Field(description="name of the scenario")
     multiplier: float | None = Field(None, gt=0, description="of the load that was measured")
-    duration: Seconds | None = Field(None, gt=0)
+    duration: Seconds | None = Field(None, gt=0, description="how long this load lasts")
     target_throughput: float | None = Field(None, gt=0, description="output tokens per second")
-    max_replicas: int | None = Field(None, ge=1)
+    max_replicas: int | None = Field(None, ge=1, description="the most replicas there may be")
 
     @model_validator(mode="after")
     def _one_load(self) -> CapacityScenario:
@@ -112,10 +116,16 @@ class CapacityScenario(Model):
 class CapacityPlanning(Model):
     """``spec.capacity_planning``: scenarios, and what to plan and produce."""
 
-    scenarios: list[CapacityScenario] = []
-    use_cases: list[Literal["production_deployment", "disaster_recovery", "cost_optimization"]] = []
-    analysis: list[Literal["resource_requirements_by_load", "scaling_recommendations", "cost_benefit_analysis"]] = []
-    outputs: list[Literal["capacity_matrix", "scaling_curves", "cost_projections"]] = []
+    scenarios: list[CapacityScenario] = Field([], description="loads to plan for")
+    use_cases: list[Literal["production_deployment", "disaster_recovery", "cost_optimization"]] = Field(
+        [], description="what the plan is for"
+    )
+    analysis: list[Literal["resource_requirements_by_load", "scaling_recommendations", "cost_benefit_analysis"]] = (
+        Field([], description="questions to answer")
+    )
+    outputs: list[Literal["capacity_matrix", "scaling_curves", "cost_projections"]] = Field(
+        [], description="what to produce"
+    )
 
 
 class Constraints(Model):
@@ -129,8 +139,10 @@ class Constraints(Model):
 class ConfigurationOptimization(Model):
     """``spec.configuration_optimization``: search the space for the best configuration within the constraints."""
 
-    search_space: dict[FactorName, Annotated[list[Scalar], Field(min_length=1)]] = Field(min_length=1)
-    optimization_methods: list[SearchMethod] = Field(["grid_search"], min_length=1)
+    search_space: dict[FactorName, Annotated[list[Scalar], Field(min_length=1)]] = Field(
+        min_length=1, description="factor: its values"
+    )
+    optimization_methods: list[SearchMethod] = Field(["grid_search"], min_length=1, description="how to search")
     constraints: Constraints = Constraints()
 
 
@@ -138,7 +150,9 @@ class PassCriteria(Model):
     """When a test version passes."""
 
     performance_regression: Criterion | None = Field(None, description='the most it may be slower, e.g. "<5%"')
-    functionality_changes: Literal["compatible", "none", "any"] | None = None
+    functionality_changes: Literal["compatible", "none", "any"] | None = Field(
+        None, description="which changes of behaviour are accepted"
+    )
     stability: Criterion | None = Field(None, description='e.g. ">99.9% uptime" or ">99.9% success"')
 
     @model_validator(mode="after")
@@ -154,20 +168,28 @@ class PassCriteria(Model):
 class RegressionTesting(Model):
     """``spec.regression_testing``: compare two versions."""
 
-    baseline_version: str
-    test_version: str
-    test_suite: list[Literal["functionality_tests", "performance_tests", "stability_tests"]] = []
+    baseline_version: str = Field(description="version compared with")
+    test_version: str = Field(description="version under test")
+    test_suite: list[Literal["functionality_tests", "performance_tests", "stability_tests"]] = Field(
+        [], description="what is compared"
+    )
     pass_criteria: PassCriteria = PassCriteria()
 
 
 class EvaluationMetrics(Model):
-    primary: list[MetricName] = []
-    secondary: list[MetricName] = []
+    """Metrics by rank."""
+
+    primary: list[MetricName] = Field([], description="metrics that decide")
+    secondary: list[MetricName] = Field([], description="metrics that are shown beside them")
 
 
 class PerformanceEvaluation(Model):
     """``spec.performance_evaluation``: what an evaluation is for, and what it looks at."""
 
-    objectives: list[Literal["baseline_characterization", "regression_detection", "optimization_validation"]] = []
+    objectives: list[Literal["baseline_characterization", "regression_detection", "optimization_validation"]] = Field(
+        [], description="what the evaluation is for"
+    )
     metrics: EvaluationMetrics = EvaluationMetrics()
-    scenarios: list[Literal["single_model_benchmark", "multi_model_comparison", "scaling_analysis"]] = []
+    scenarios: list[Literal["single_model_benchmark", "multi_model_comparison", "scaling_analysis"]] = Field(
+        [], description="what is evaluated"
+    )

@@ -14,7 +14,9 @@ Endpoint = Literal["chat", "completions"]
 class Length(Model):
     """A distribution of token lengths. A plain number is ``{distribution: fixed, value: N}``."""
 
-    distribution: Literal["fixed", "uniform", "normal", "lognormal", "file"] = "fixed"
+    distribution: Literal["fixed", "uniform", "normal", "lognormal", "file"] = Field(
+        "fixed", description="form of the distribution"
+    )
     value: int | None = Field(None, ge=1, description="fixed: the length in tokens")
     mean: float | None = Field(None, gt=0, description="normal, lognormal: mean in tokens")
     std_dev: float | None = Field(None, ge=0, description="normal, lognormal: standard deviation in tokens")
@@ -52,7 +54,10 @@ class Arrival(Model):
     ``ramp``, ``steps`` and ``spikes`` shape the rate over time; ``process`` says how requests arrive at that rate.
     """
 
-    type: Literal["constant", "poisson", "gamma", "trace", "ramp", "steps", "spikes"] = "constant"
+    type: Literal["constant", "poisson", "gamma", "trace", "ramp", "steps", "spikes"] = Field(
+        "constant",
+        description="constant, poisson, gamma: at request_rate; trace: its own times; others: a rate that changes",
+    )
     process: Literal["constant", "poisson", "gamma"] = Field(
         "constant", description="ramp, steps, spikes: arrivals at the shaped rate"
     )
@@ -96,70 +101,79 @@ class Arrival(Model):
 class Timeouts(Model):
     """Time limits of one request."""
 
-    connect: Seconds = Field(10.0, gt=0)
-    first_token: Seconds = Field(120.0, gt=0)
-    total: Seconds = Field(600.0, gt=0)
+    connect: Seconds = Field(10.0, gt=0, description="for the connection (TCP and TLS)")
+    first_token: Seconds = Field(120.0, gt=0, description="from sending to the first content")
+    total: Seconds = Field(600.0, gt=0, description="from sending to the end")
 
 
 class Retries(Model):
     """Retries are off unless asked for; a retried request keeps its first ``sent``."""
 
-    max: int = Field(0, ge=0, le=10)
-    on: list[Literal["connect", "http_429", "http_5xx", "timeout_first_token"]] = ["connect", "http_429", "http_5xx"]
+    max: int = Field(0, ge=0, le=10, description="attempts beyond the first")
+    on: list[Literal["connect", "http_429", "http_5xx", "timeout_first_token"]] = Field(
+        ["connect", "http_429", "http_5xx"], description="failures that are tried again"
+    )
     backoff: Seconds = Field(0.5, ge=0, description="wait before the first retry; doubles with each; Retry-After wins")
 
 
 class ModelShare(Model):
     """A model or LoRA name and its share of the requests."""
 
-    name: str
-    weight: float = Field(1.0, gt=0)
+    name: str = Field(description="model or LoRA name to ask for")
+    weight: float = Field(1.0, gt=0, description="share of the requests, relative to the others")
 
 
 class Sweep(Model):
     """A search for the saturation knee: load grows until the server no longer follows, then the knee is bracketed."""
 
-    over: Literal["rate", "concurrency"] = "rate"
+    over: Literal["rate", "concurrency"] = Field("rate", description="what grows")
     start: float = Field(1.0, gt=0, description="first requests/s or concurrency")
     max: float | None = Field(None, gt=0, description="never go beyond")
     growth: float = Field(2.0, gt=1, description="factor from one level to the next while the server follows")
     refine: int = Field(3, ge=0, description="levels to measure between the last good and the first bad one")
-    max_stages: int = Field(16, ge=2)
+    max_stages: int = Field(16, ge=2, description="measure no more stages than this")
 
 
 class Shape(Model):
     """The load keys that a stage may set for itself."""
 
     concurrency: int | None = Field(
-        None, ge=1, validation_alias=AliasChoices("concurrency", "concurrent_requests", "connections")
+        None,
+        ge=1,
+        validation_alias=AliasChoices("concurrency", "concurrent_requests", "connections"),
+        description="requests in flight at once; with request_rate: a cap; also concurrent_requests, connections",
     )
     request_rate: float | None = Field(None, gt=0, description="requests/s offered, whatever the server does")
-    arrival: Arrival | None = None
-    num_requests: int | None = Field(None, ge=1)
+    arrival: Arrival | None = Field(None, description="when the requests of an open loop start; default: constant")
+    num_requests: int | None = Field(None, ge=1, description="end the stage after this many requests")
     duration: Seconds | None = Field(None, gt=0, description="length of the measured window")
-    warmup: Seconds | None = Field(None, ge=0)
-    cooldown: Seconds | None = Field(None, ge=0)
+    warmup: Seconds | None = Field(None, ge=0, description="load before the window; default: spec.benchmark.warmup")
+    cooldown: Seconds | None = Field(None, ge=0, description="load after the window; default: spec.benchmark.cooldown")
     ramp: Seconds | None = Field(None, ge=0, description="closed loop: seconds over which the users start")
 
 
 class StageConfig(Shape):
     """One stage: what it does not set, it takes from the generator's own keys."""
 
-    name: str | None = None
+    name: str | None = Field(None, description="name in tables and reports; default: its load")
 
 
 class LoadConfig(Shape):
     """``config`` of a load generator: the keys every generator understands, and its own under ``native``."""
 
-    input_length: Length | None = None
-    output_length: Length | None = None
-    seed: int = 0
-    streaming: bool = True
+    input_length: Length | None = Field(
+        None, description="prompt tokens: a number or a distribution; synthetic prompts: 256"
+    )
+    output_length: Length | None = Field(
+        None, description="tokens to generate: a number or a distribution; synthetic prompts: 128"
+    )
+    seed: int = Field(0, description="the same seed gives the same requests at the same times")
+    streaming: bool = Field(True, description="ask for a stream; without one there is no ttft, itl and tpot")
     endpoint: Endpoint | None = Field(
         None, description="chat or completions; default: completions where token ids work, else chat"
     )
-    stages: list[StageConfig] = []
-    sweep: Sweep | None = None
+    stages: list[StageConfig] = Field([], description="loads run one after another, each with a window of its own")
+    sweep: Sweep | None = Field(None, description="search for the saturation knee")
     workload: Annotated[
         JsonObject, Field(description="{type: synthetic | shared_prefix | conversation | dataset | trace, ...}")
     ] = {"type": "synthetic"}

@@ -36,7 +36,7 @@ LatencyMetric = Literal["ttft", "tpot", "itl", "ntpot", "e2e"]
 class LoadGeneratorSpec(Model):
     """One load generator and its configuration."""
 
-    type: str = "native"
+    type: str = Field("native", description="which load generator; see llm-d-benchmark generators list")
     config: LoadConfig = LoadConfig()
 
 
@@ -77,13 +77,15 @@ class BenchmarkSpec(Model):
 
 
 class Metadata(Model):
-    name: str = "benchmark"
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    """What the run is called."""
+
+    name: str = Field("benchmark", description="names the run and its folder")
+    labels: dict[str, str] = Field({}, description="free, kept with the result")
+    annotations: dict[str, str] = Field({}, description="free, kept with the result")
 
 
 class Spec(Model):
-    """``spec``. Blocks that later commands execute are validated and kept (see availability.py)."""
+    """``spec``: what to measure, how, and what is good enough. A block without an executor here is validated and kept."""
 
     target: TargetConfig | None = Field(None, description="default: what spec.cluster and spec.models say")
     cluster: Cluster | None = None
@@ -110,8 +112,8 @@ class Spec(Model):
 class BenchmarkConfig(Model):
     """A configuration file of kind BenchmarkConfig."""
 
-    apiVersion: Literal["llm-d.io/v1alpha1"] = API_VERSION  # noqa: N815 - the Kubernetes spelling
-    kind: Literal["BenchmarkConfig"] = "BenchmarkConfig"
+    apiVersion: Literal["llm-d.io/v1alpha1"] = Field(API_VERSION, description="version of this format")  # noqa: N815 - the Kubernetes spelling
+    kind: Literal["BenchmarkConfig"] = Field("BenchmarkConfig", description="kind of this document")
     metadata: Metadata = Metadata()
     spec: Spec = Spec()
 

@@ -66,18 +66,24 @@ class ProcessTargetConfig(Model):
     ``command`` is a list of arguments; ``{port}``, ``{host}``, ``{model}`` and every key of ``args`` are filled in.
     """
 
-    command: list[str] = Field(min_length=1)
+    command: list[str] = Field(
+        min_length=1, description='program and arguments, e.g. [vllm, serve, "{model}", --port, "{port}"]'
+    )
     args: JsonObject = Field({}, description="values for the placeholders of the command")
-    env: dict[str, str] = {}
-    cwd: str | None = None
-    host: str = "127.0.0.1"
+    env: dict[str, str] = Field({}, description="variables over those of this command, which the server inherits")
+    cwd: str | None = Field(None, description="working directory; default: the current one")
+    host: str = Field("127.0.0.1", description="address that {host} and the probes use")
     port: int | None = Field(None, ge=1, le=65535, description="default: a free port")
-    model: str | None = None
-    health_path: str = "/health"
-    ready_timeout: Seconds = Field(600.0, gt=0)
-    stop_timeout: Seconds = Field(20.0, gt=0)
-    api_key: SecretSource | None = None
-    tokenizer: str | None = None
+    model: str | None = Field(
+        None, description="fills {model} and is asked for in requests; default: what the server lists"
+    )
+    health_path: str = Field("/health", description="answers 200 once the server is ready")
+    ready_timeout: Seconds = Field(600.0, gt=0, description="longest wait for that")
+    stop_timeout: Seconds = Field(20.0, gt=0, description="wait after SIGTERM before SIGKILL")
+    api_key: SecretSource | None = Field(
+        None, description="key the server was started with; default: OPENAI_API_KEY where it is set"
+    )
+    tokenizer: str | None = Field(None, description="folder with tokenizer.json for exact lengths ([tokenizers] extra)")
 
 
 class LocalTargetConfig(Model):
@@ -89,11 +95,11 @@ class LocalTargetConfig(Model):
     batch: int = Field(2048, ge=1, description="tokens per batch (n_batch)")
     ubatch: int = Field(512, ge=1, description="tokens per physical batch (n_ubatch)")
     threads: int | None = Field(None, ge=1, description="default: all cores but one, which is left to the client")
-    flash_attention: Literal["auto", "on", "off"] = "auto"
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
-    port: int | None = Field(None, ge=1, le=65535)
-    ready_timeout: Seconds = Field(120.0, gt=0)
+    flash_attention: Literal["auto", "on", "off"] = Field("auto", description="as llama.cpp understands it")
+    cache_type_k: str = Field("f16", description="type of the K cache: f16, q8_0, ...")
+    cache_type_v: str = Field("f16", description="type of the V cache")
+    port: int | None = Field(None, ge=1, le=65535, description="default: a free port")
+    ready_timeout: Seconds = Field(120.0, gt=0, description="longest wait for the model to load")
 
 
 class TargetConfig(Model):
@@ -105,8 +111,8 @@ class TargetConfig(Model):
     existing: ExistingTargetConfig | None = None
     process: ProcessTargetConfig | None = None
     local: LocalTargetConfig | None = None
-    simulator: JsonObject | None = None
-    kubernetes: JsonObject | None = None
+    simulator: JsonObject | None = Field(None, description="options of the simulator")
+    kubernetes: JsonObject | None = Field(None, description="options of a deployment on Kubernetes")
 
     @model_validator(mode="before")
     @classmethod
