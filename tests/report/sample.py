@@ -146,7 +146,7 @@ def validity(valid: bool = True) -> Validity:
 def result(stages: int = 5, **changes: Any) -> RunResult:
     """A sweep whose last stages saturate the server."""
     growth = 1.6 if stages <= 5 else 9.7 ** (1 / (stages - 1))
-    levels = [(2.0 * growth**i, min(0.97, 0.1 * growth**i)) for i in range(stages)]
+    levels = [(2.0 * growth**i, min(0.97, 0.15 * growth**i)) for i in range(stages)]
     found = [stage(i, rate, load, failed=7 if load > 0.9 else 0) for i, (rate, load) in enumerate(levels)]
     sent, failed = (sum(getattr(s.metrics.requests_total, k) for s in found) for k in ("sent", "failed"))
     errors: dict[str, int] = {}

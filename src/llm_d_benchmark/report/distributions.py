@@ -8,7 +8,7 @@ from itertools import pairwise
 from ..domain.result import RunResult
 from .api import StageCurves
 from .format import Scale, scale_of
-from .plot import DASHES, Figure, Json, axis, layout, line, stage_colors
+from .plot import DASHES, Figure, Json, axis, layout, line, log_axis, stage_colors
 
 _SHOWN = (
     ("ttft", "Time to first token", "requests"),
@@ -49,7 +49,7 @@ def _ecdfs(stages: Sequence[StageCurves], names: Mapping[int, str], name: str, t
         f"Share of {what} at most so slow.{order}",
         traces,
         layout(
-            xaxis=axis(scale.symbol, **_log_range(traces, max(ends))),
+            xaxis=_values_axis(scale.symbol, traces, max(ends)),
             yaxis=axis("", tickformat=".0%", range=[0, 1.02]),
             showlegend=len(stages) <= MAX_LEGEND,
         ),
@@ -68,12 +68,12 @@ def _near_end(levels: int) -> int:
     return min(levels - 1, round(0.995 * (levels - 1)))
 
 
-def _log_range(traces: Sequence[Json], end: float) -> Json:
-    """A logarithmic axis where the stages differ by more than a decade."""
+def _values_axis(symbol: str, traces: Sequence[Json], end: float) -> Json:
+    """A logarithmic axis where the stages differ by more than a decade, else a linear one up to ``end``."""
     middles = [trace["x"][len(trace["x"]) // 2] for trace in traces]
     if min(middles) > 0 and max(middles) / min(middles) > 10:
-        return {"type": "log", "rangemode": "normal"}
-    return {"range": [0, end * 1.05]}
+        return log_axis(symbol)
+    return axis(symbol, range=[0, end * 1.05])
 
 
 def _histogram(stage: StageCurves, name: str, title: str, what: str) -> Figure:

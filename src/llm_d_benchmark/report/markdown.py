@@ -66,7 +66,7 @@ def _stages(result: RunResult) -> list[str]:
     if result.saturation is not None:
         chosen = headline_stage(result)
         knee = f" Knee: stage {_escape(chosen[0].name)}." if chosen and result.saturation.knee_stage is not None else ""
-        lines += [f"Saturation: {_escape(result.saturation.reason)}{knee}", ""]
+        lines += [f"Saturation: {_escape(result.saturation.reason.rstrip('.'))}.{knee}", ""]
     return lines
 
 

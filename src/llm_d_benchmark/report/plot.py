@@ -60,6 +60,13 @@ def axis(title: str, **more: Any) -> Json:
     }
 
 
+def log_axis(title: str, **more: Any) -> Json:
+    """A logarithmic axis with ticks at 1, 2 and 5 of each decade, written out."""
+    ticks = [digit * 10.0**decade for decade in range(-4, 8) for digit in (1, 2, 5)]
+    texts = [f"{tick:,.10g}" for tick in ticks]
+    return axis(title, type="log", rangemode="normal", tickvals=ticks, ticktext=texts, **more)
+
+
 def layout(**more: Any) -> Json:
     return {
         "font": {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..domain.result import Distribution, Estimate, Measured, RunResult, Scalar, StageResult
 from .format import Scale, scale_of
-from .plot import Figure, Json, axis, layout
+from .plot import Figure, Json, axis, layout, log_axis
 
 
 def saturation(result: RunResult) -> list[Figure]:
@@ -23,7 +23,9 @@ def _offered(stage: StageResult) -> float | None:
 
 
 def _open(stage: StageResult) -> bool:
-    return stage.load.get("load", stage.load).get("rate") is not None
+    """An open loop that the server's speed does not slow down (a cap on its concurrency aside)."""
+    load = stage.load.get("load", stage.load)
+    return load.get("rate") is not None or load.get("concurrency") is None
 
 
 def _value(scalar: Scalar) -> float | None:
@@ -47,14 +49,14 @@ def _latency(stages: Sequence[StageResult]) -> Figure | None:
     traces = [_percentiles(points, "p50", scale, "@c1", "circle", "solid")]
     traces.append(_percentiles(points, "p99", scale, "@c2", "diamond", "dash"))
     values = [v for trace in traces for v in trace["y"] if v > 0]
-    log = {"type": "log", "rangemode": "normal"} if values and max(values) > 30 * min(values) else {}
+    y_axis = log_axis if values and max(values) > 30 * min(values) else axis
     x_title = "output tokens/s" if tokens else "requests/s"
     return Figure(
         "throughput-latency",
         "Throughput against latency",
         f"One point for each stage; bars are 95 % limits. {title} in {scale.symbol}.",
         traces,
-        layout(xaxis=axis(x_title), yaxis=axis(f"{title} ({scale.symbol})", **log)),
+        layout(xaxis=axis(x_title), yaxis=y_axis(f"{title} ({scale.symbol})")),
     )
 
 
@@ -83,7 +85,8 @@ def _throughput(stages: Sequence[StageResult], result: RunResult) -> Figure | No
     if len({x for x, _ in loaded}) < 2:
         return None
     x_values = [x for x, _ in loaded]
-    is_open = all(_open(s) for _, s in loaded)
+    is_open, is_closed = all(_open(s) for _, s in loaded), not any(_open(s) for _, s in loaded)
+    offered = "requests/s offered" if is_open else "users (concurrency)" if is_closed else "load offered"
     traces: list[Json] = []
     for name, field, color, dash, symbol in (
         ("completed", "requests_per_second", "@c1", "solid", "circle"),
@@ -131,7 +134,7 @@ def _throughput(stages: Sequence[StageResult], result: RunResult) -> Figure | No
         "Load against throughput",
         caption if knee is None else f"{caption} The vertical line is the knee.",
         traces,
-        layout(xaxis=axis("requests/s offered" if is_open else "load"), yaxis=axis("requests/s"), **extra),
+        layout(xaxis=axis(offered), yaxis=axis("requests/s"), **extra),
     )
 
 
