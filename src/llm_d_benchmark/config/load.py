@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
@@ -9,6 +10,17 @@ from pydantic import AliasChoices, Field, model_validator
 from .fields import JsonObject, Model, Seconds
 
 Endpoint = Literal["chat", "completions"]
+
+
+PROCESSES = ("constant", "poisson", "gamma")
+"""Arrival types that happen at ``request_rate``; the others bring their own times or rates."""
+
+
+def _refuse_others(model: Model, what: str, taken: Collection[str]) -> None:
+    """Raises ValueError for a key that is set but would have no effect."""
+    for name, info in type(model).model_fields.items():
+        if name not in taken and getattr(model, name) != info.default:
+            raise ValueError(f"{what} does not use '{name}'; it takes {', '.join(sorted(taken)) or 'nothing else'}")
 
 
 class Length(Model):
@@ -43,6 +55,8 @@ class Length(Model):
         missing = [k for k in needed if getattr(self, k) is None]
         if missing:
             raise ValueError(f"distribution '{self.distribution}' needs {', '.join(missing)}")
+        bounds = () if self.distribution == "fixed" else ("min", "max")
+        _refuse_others(self, f"distribution '{self.distribution}'", {"distribution", *needed, *bounds})
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min ({self.min}) is greater than max ({self.max})")
         return self
@@ -95,6 +109,10 @@ class Arrival(Model):
         missing = [k.removesuffix("_rate") for k in needed.get(self.type, ()) if getattr(self, k) is None]
         if missing:
             raise ValueError(f"arrival '{self.type}' needs {', '.join(missing)}")
+        taken = {"type", *needed.get(self.type, ())} | ({"process"} if self.type in needed else set())
+        taken |= {"burstiness"} if "gamma" in (self.type, self.process) else set()
+        taken |= {"speedup"} if self.type == "trace" else set()
+        _refuse_others(self, f"arrival '{self.type}'", taken)
         return self
 
 
@@ -194,4 +212,31 @@ class LoadConfig(Shape):
     def _one_shape(self) -> LoadConfig:
         if self.sweep and self.stages:
             raise ValueError("give either 'stages' or 'sweep', not both")
+        if self.sweep:
+            self._check_sweep(self.sweep)
+            return self
+        if not self.stages:
+            _check_shape(self, "")
+        for i, stage in enumerate(self.stages):
+            own = {k: getattr(stage, k) for k in Shape.model_fields if getattr(stage, k) is not None}
+            _check_shape(self.model_copy(update=own), f"stage {i}: ")
         return self
+
+    def _check_sweep(self, sweep: Sweep) -> None:
+        if self.request_rate is not None or (self.concurrency is not None and sweep.over == "concurrency"):
+            raise ValueError(f"a sweep over {sweep.over} chooses the load itself; leave it out beside 'sweep'")
+        if self.arrival is not None and (sweep.over == "concurrency" or self.arrival.type not in PROCESSES):
+            raise ValueError(f"a sweep over {sweep.over} cannot have arrival '{self.arrival.type}'")
+
+
+def _check_shape(shape: Shape, where: str) -> None:
+    """Raises ValueError for load keys that contradict each other or would have no effect."""
+    kind = shape.arrival.type if shape.arrival else None
+    if shape.request_rate is None and kind in (*PROCESSES, "spikes"):
+        raise ValueError(f"{where}arrival '{kind}' needs request_rate")
+    if shape.request_rate is not None and kind in ("ramp", "steps", "trace"):
+        raise ValueError(f"{where}arrival '{kind}' says by itself how many requests there are; leave out request_rate")
+    if shape.ramp and (shape.request_rate is not None or kind is not None):
+        raise ValueError(
+            f"{where}'ramp' starts the users of a closed loop; of an open loop write arrival: {{type: ramp}}"
+        )

@@ -85,7 +85,7 @@ class Metadata(Model):
 
 
 class Spec(Model):
-    """``spec``: what to measure, how, and what is good enough. A block without an executor here is validated and kept."""
+    """``spec``: what to measure, how, and what is good enough. What no command executes is validated and kept."""
 
     target: TargetConfig | None = Field(None, description="default: what spec.cluster and spec.models say")
     cluster: Cluster | None = None
