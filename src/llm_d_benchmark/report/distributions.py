@@ -8,7 +8,7 @@ from itertools import pairwise
 from ..domain.result import RunResult
 from .api import StageCurves
 from .format import Scale, scale_of
-from .plot import DASHES, Figure, Json, axis, layout, line, log_axis, stage_colors
+from .plot import DASHES, Figure, Json, axis, finite, layout, line, log_axis, stage_colors
 
 _SHOWN = (
     ("ttft", "Time to first token", "requests"),
@@ -41,7 +41,7 @@ def _ecdfs(stages: Sequence[StageCurves], names: Mapping[int, str], name: str, t
         _ecdf(c.quantiles[name], scale, names.get(c.stage, str(c.stage)), color, DASHES[i] if few else "solid")
         for i, (c, color) in enumerate(zip(stages, colors, strict=True))
     ]
-    ends = [c.quantiles[name][_near_end(len(c.quantiles[name]))] * scale.factor for c in stages]
+    ends = [float(c.quantiles[name][_near_end(len(c.quantiles[name]))]) * scale.factor for c in stages]
     order = "" if few else " Colours run from the first stage (indigo) to the last (amber)."
     return Figure(
         f"distribution-{name}",
@@ -53,7 +53,7 @@ def _ecdfs(stages: Sequence[StageCurves], names: Mapping[int, str], name: str, t
             yaxis=axis("", tickformat=".0%", range=[0, 1.02]),
             showlegend=len(stages) <= MAX_LEGEND,
         ),
-        height=320 if len(stages) <= MAX_LEGEND else 290,
+        height=330 if len(stages) <= MAX_LEGEND else 290,
     )
 
 
@@ -84,9 +84,9 @@ def _histogram(stage: StageCurves, name: str, title: str, what: str) -> Figure:
     bars = {
         "type": "bar",
         "name": what,
-        "x": [(a + b) / 2 * scale.factor for a, b in pairwise(edges)],
-        "width": [(b - a) * scale.factor for a, b in pairwise(edges)],
-        "y": list(counts),
+        "x": finite((a + b) / 2 * scale.factor for a, b in pairwise(edges)),
+        "width": finite((b - a) * scale.factor for a, b in pairwise(edges)),
+        "y": finite(counts),
         "marker": {"color": "@c1", "opacity": 0.45},
         "hovertemplate": "%{y} " + what + " near %{x:.4g} " + scale.symbol + "<extra></extra>",
     }
@@ -97,7 +97,7 @@ def _histogram(stage: StageCurves, name: str, title: str, what: str) -> Figure:
         f"How many {what} took how long (bars), and the share at most so slow (line).",
         [bars, share],
         layout(
-            xaxis=axis(scale.symbol, range=[0, values[_near_end(len(values))] * scale.factor * 1.05]),
+            xaxis=axis(scale.symbol, range=[0, float(values[_near_end(len(values))]) * scale.factor * 1.05]),
             yaxis=axis(what),
             yaxis2={
                 "overlaying": "y",

@@ -118,7 +118,7 @@ def _others(result: RunResult, n: Numbers, tables: Tables) -> list[HtmlTable]:
 
 def _validity(result: RunResult, n: Numbers) -> list[HtmlTable]:
     limits = judgement.scalars("Limits", "What decides validity.", "/validity/limits", result.validity.limits, n)
-    found = [judgement.workers(result, n), judgement.identities(result, n), limits]
+    found = [judgement.workers(result, n), judgement.identities(result, n), judgement.steadiness(result, n), limits]
     return [table for table in found if table is not None]
 
 

@@ -71,6 +71,26 @@ def identities(result: RunResult, n: Numbers) -> HtmlTable | None:
     return HtmlTable("Identities", "Relations that sound data satisfy.", header, rows, 2)
 
 
+_STEADY = {
+    True: Markup('<span class="mark good">✓ steady</span>'),
+    False: Markup('<span class="mark warning">! drifting</span>'),
+    None: Markup('<span class="mark">not judged</span>'),
+}
+
+
+def steadiness(result: RunResult, n: Numbers) -> HtmlTable | None:
+    if not result.stages:
+        return None
+    rows: list[list[Html]] = []
+    for i, stage in enumerate(result.stages):
+        state = stage.steady_state
+        would_drop = n.show(f"/stages/{i}/steady_state/truncation", PERCENT)
+        rows.append([stage.name, _STEADY[state.steady], would_drop, state.series, state.message])
+    header = ["Stage", "Verdict", "Would drop", "Judged on", "What was seen"]
+    caption = "MSER-5 inside each window. It never cuts; “would drop” is what it would have."
+    return HtmlTable("Steady state", caption, header, rows, 2, words=True)
+
+
 def scalars(title: str, caption: str, base: str, values: Mapping[str, Scalar], n: Numbers) -> HtmlTable | None:
     """A named set of scalars: limits, cost, quality."""
     if not values:

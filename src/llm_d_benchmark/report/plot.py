@@ -6,7 +6,8 @@ Colours are names such as ``@c1``; the page's style sheet says what they are in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,13 @@ def layout(**more: Any) -> Json:
     }
 
 
-def line(x: Sequence[Any], y: Sequence[Any], name: str, color: str, *, dash: str = "solid", **more: Any) -> Json:
+def finite(values: Iterable[float | None]) -> list[float | None]:
+    """Plain floats for JSON; what is missing or not a number is a gap."""
+    return [None if v is None or not math.isfinite(v) else float(v) for v in values]
+
+
+def line(
+    x: Iterable[float | None], y: Iterable[float | None], name: str, color: str, *, dash: str = "solid", **more: Any
+) -> Json:
     style = {"color": color, "width": 2, "dash": dash}
-    return {"type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name, "line": style, **more}
+    return {"type": "scatter", "mode": "lines", "x": finite(x), "y": finite(y), "name": name, "line": style, **more}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ..domain.result import PERCENTILES, Distribution, RequestCounts, RunResult, StageResult
 from .numbers import Numbers, pointer_part
@@ -83,6 +83,7 @@ _LENGTHS: tuple[tuple[str, str], ...] = (
     ("Output got", "output_length/achieved"),
     ("Deviation", "output_length/deviation"),
 )
+_NONE = Markup('<span class="none">0</span>')
 _COUNTS = ("sent", "succeeded", "failed", "cancelled")
 
 
@@ -108,10 +109,8 @@ class Tables:
 
     def load(self) -> HtmlTable:
         rows = self._metric_rows(_LOAD, lambda s: [self._name(s), s.label])
-        for stage, row in zip(self._result.stages, rows, strict=True):
-            row.append(escape(stage.steady_state.message))
-        header = ["Stage", "Load", *self._heads(_LOAD), "Steady state"]
-        return HtmlTable("Load as asked and as sent", "Means over each stage's window.", header, rows, 2, words=True)
+        header = ["Stage", "Load", *self._heads(_LOAD)]
+        return HtmlTable("Load as asked and as sent", "Means over each stage's window.", header, rows, 2)
 
     def lengths(self) -> HtmlTable:
         rows = self._metric_rows(_LENGTHS, lambda s: [self._name(s)])
@@ -199,7 +198,7 @@ class Tables:
 
     def _count_cells(self, base: str, counts: RequestCounts, classes: Sequence[str]) -> list[Html]:
         cells: list[Html] = [self._n.show(f"{base}/{name}") for name in _COUNTS]
-        return cells + [self._n.show(f"{base}/errors/{c}") if c in counts.errors else "0" for c in classes]
+        return cells + [self._n.show(f"{base}/errors/{c}") if c in counts.errors else _NONE for c in classes]
 
     def resources(self) -> HtmlTable | None:
         names = sorted({name for s in self._result.stages for name in s.resources})
