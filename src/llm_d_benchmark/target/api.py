@@ -27,11 +27,11 @@ class Target(Protocol):
     type: str
 
     def plan(self) -> Mapping[str, Any]:
-        """What would be started, for ``--dry-run``: command, url, expected memory in bytes where known. No side effects."""
+        """What would be started, for ``--dry-run``: command, url, expected memory in bytes. No side effects."""
         ...
 
     def open(self, context: TargetContext) -> AbstractAsyncContextManager[Endpoint]:
-        """Start or attach; the endpoint is ready when the context is entered, and everything started is gone when it is left.
+        """Start or attach; ready when the context is entered, and everything started is gone when it is left.
 
         Raises:
             TargetError: it could not be started or reached; the message says why, with the tail of its log.

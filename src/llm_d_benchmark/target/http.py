@@ -1,0 +1,222 @@
+"""Plain requests to a server under test, outside the measured path, with every failure as a sentence and advice."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+from ..domain.endpoint import Endpoint, Tls
+from ..domain.errors import TargetError
+
+CONNECT_S = 4.0
+"""Time for a connection: an address that nothing answers at is reported within seconds."""
+ANSWER_S = 15.0
+GENERATE_S = 120.0
+MAX_MESSAGE = 300
+
+
+class ProbeError(TargetError):
+    """A request that got no usable answer.
+
+    Attributes:
+        reason: refused | unreachable | dns | tls | timeout | protocol | redirect | auth | not_found | http
+    """
+
+    def __init__(self, reason: str, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, whatever its status. ``body`` is the parsed JSON, None where it is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def message(self) -> str:
+        """What the server says is wrong, shortened."""
+        body = self.body
+        error = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else None
+        if isinstance(error, dict):
+            error = error.get("message", error)
+        return str(error if error is not None else self.text).strip()[:MAX_MESSAGE]
+
+
+class Http:
+    """Requests to one endpoint; use as an async context.
+
+    Args:
+        keep_alive: reuse connections. Off, because a server may close an idle one just as it is used again.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, keep_alive: bool = False) -> None:
+        self.endpoint = endpoint
+        self._keep_alive = keep_alive
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Http:
+        tls = tls_context(self.endpoint.tls) if self.endpoint.secure else True
+        connector = aiohttp.TCPConnector(ssl=tls, limit=0, force_close=not self._keep_alive)
+        self._session = aiohttp.ClientSession(connector=connector, headers=self.endpoint.all_headers())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str, *, timeout_s: float = ANSWER_S) -> Reply:
+        """The answer to a GET of ``path`` under the endpoint's URL.
+
+        Raises:
+            ProbeError: no answer came.
+        """
+        return await self._request("GET", path, None, timeout_s)
+
+    async def post(self, path: str, payload: Any, *, timeout_s: float = GENERATE_S) -> Reply:
+        """The answer to a POST of JSON.
+
+        Raises:
+            ProbeError: no answer came.
+        """
+        return await self._request("POST", path, payload, timeout_s)
+
+    async def _request(self, method: str, path: str, payload: Any, timeout_s: float) -> Reply:
+        async with self.stream(method, path, payload, timeout_s=timeout_s) as response:
+            text = (await response.read()).decode("utf-8", "replace")
+            try:
+                body = json.loads(text)
+            except ValueError:
+                body = None
+            return Reply(response.status, response.headers, text, body)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, payload: Any, *, timeout_s: float = GENERATE_S
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The open response, to be read inside the context.
+
+        Raises:
+            ProbeError: no answer came, or it broke off while it was read.
+        """
+        assert self._session is not None, "used outside its context"
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S, sock_connect=CONNECT_S)
+        url = self.endpoint.url + path
+        try:
+            async with self._session.request(
+                method, url, json=payload, timeout=timeout, allow_redirects=False
+            ) as response:
+                if 300 <= response.status < 400:
+                    raise redirected(url, response.headers.get("Location", ""))
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise classify(error, self.endpoint, timeout_s) from None
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """How to verify the server.
+
+    Raises:
+        ProbeError: the file of trusted certificates cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or str(error)
+        raise ProbeError(
+            "tls",
+            f"the certificates to trust cannot be read from {tls.ca_file}: {reason}",
+            advice="ca_file names a PEM file with one or more CERTIFICATE blocks",
+        ) from None
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def redirected(url: str, location: str) -> ProbeError:
+    return ProbeError(
+        "redirect",
+        f"{url} redirects to {location.partition('?')[0]}; redirects are not followed under load",
+        advice="give the URL that answers itself",
+    )
+
+
+def classify(error: Exception, endpoint: Endpoint, timeout_s: float) -> ProbeError:
+    """The failure of a request as a sentence with advice."""
+    url, where = endpoint.url, f"{endpoint.host}:{endpoint.port}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ProbeError(
+            "tls",
+            f"the certificate of {where} is not trusted: {error.certificate_error}",
+            advice="name its authority with spec.target.existing.ca_file, or set verify_tls: false for a test system",
+        )
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return ProbeError(
+            "tls", f"no TLS connection to {where}: {error}", advice="does this port speak https, or only http?"
+        )
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return ProbeError("dns", f"the host name {endpoint.host} is not known", advice="check the URL's spelling")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ProbeError(
+            "unreachable",
+            f"{where} did not answer within {CONNECT_S:g} s",
+            advice="check address, network and firewall; inside a cluster use the service's name",
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _not_connected(error.os_error, url, where)
+    if isinstance(error, TimeoutError):
+        return ProbeError(
+            "timeout",
+            f"{url} took the connection but did not answer within {timeout_s:g} s",
+            advice="is the server still loading, or overloaded?",
+        )
+    return ProbeError(
+        "protocol",
+        f"{url} gave no valid HTTP answer: {error or type(error).__name__}",
+        advice="does this port speak https, or something other than HTTP?",
+    )
+
+
+def _not_connected(error: OSError, url: str, where: str) -> ProbeError:
+    if isinstance(error, ConnectionRefusedError):
+        return ProbeError(
+            "refused",
+            f"nothing listens at {where}: the connection was refused",
+            advice=f"start the server, or check host and port of {url}",
+        )
+    return ProbeError(
+        "unreachable", f"no connection to {where}: {error.strerror or error}", advice="check address and network"
+    )
+
+
+def refused_by_server(reply: Reply, endpoint: Endpoint, what: str) -> ProbeError:
+    """The error for an answer that is not a success."""
+    said = f"{endpoint.url}{what} answered {reply.status}: {reply.message() or 'nothing more'}"
+    if reply.status in (401, 403):
+        sent = "the API key was not accepted" if endpoint.api_key else "no API key was sent"
+        return ProbeError(
+            "auth",
+            f"{said} ({sent})",
+            advice="set OPENAI_API_KEY, or spec.target.existing.api_key: {env: NAME} or {file: PATH}",
+        )
+    if reply.status == 404:
+        return ProbeError(
+            "not_found", said, advice="the URL is the part before /v1 of an OpenAI-compatible API; check its path"
+        )
+    return ProbeError("http", said, advice="look at the server's log")

@@ -1,0 +1,53 @@
+"""Targets by type: built-ins and third-party ones through one entry-point table, loaded when first used."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from ..config.spelling import nearest
+from ..config.target import TargetConfig
+from ..domain.errors import ConfigError
+from .api import Target
+
+GROUP = "llm_d_benchmark.targets"
+LATER = {
+    "simulator": "--target local measures a small real model on this machine instead",
+    "kubernetes": "deploy the server yourself, make it reachable (kubectl port-forward), and give --url URL",
+}
+
+
+def available() -> list[str]:
+    """Types of target that are installed, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def create_target(config: TargetConfig) -> Target:
+    """The target that ``spec.target`` describes.
+
+    Raises:
+        ConfigError: no such type is installed, or its code cannot be loaded.
+    """
+    point = _find(config.type)
+    try:
+        build = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the target '{config.type}' ({point.value}) cannot be loaded: {error}",
+            advice="reinstall the package that provides it",
+        ) from None
+    block = getattr(config, config.type, None)
+    return cast(Target, build({} if block is None else block))
+
+
+def _find(kind: str) -> EntryPoint:
+    for point in entry_points(group=GROUP):
+        if point.name == kind:
+            return point
+    known = available()
+    if kind in LATER:
+        raise ConfigError(f"targets of type '{kind}' are not available in this version", advice=LATER[kind])
+    raise ConfigError(
+        f"spec.target.type '{kind}' is unknown{nearest(kind, [*known, *LATER])}",
+        advice=f"allowed: {', '.join(known)}",
+    )
