@@ -36,8 +36,8 @@ _PER_SECOND: Mapping[str, float] = MappingProxyType(
     }
 )
 _MULTIPLES: Mapping[str, float] = MappingProxyType({"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9})
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zµ]+)")
-_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*([a-zµ]+)")
+_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 Operator = Literal["<", "<=", ">", ">="]
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
@@ -70,7 +70,7 @@ def parse_bytes(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]i?)?[bB]?", str(value).strip())
+    m = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmMgGtT]i?)?[bB]?", str(value).strip())
     if not m:
         raise ValueError(f"'{value}' is not a size; write for example 256Gi, 512MB or 1024")
     return int(float(m[1]) * _BYTE_UNITS[(m[2] or "").lower()])
@@ -123,7 +123,7 @@ def _percent(text: str) -> tuple[float, str] | None:
 
 
 def _money(text: str) -> tuple[float, str] | None:
-    m = re.fullmatch(rf"(?:\$\s*({_NUMBER})|({_NUMBER})\s*USD)(?:\s*/\s*(\d*)\s*([kKMB]?)\s*([a-zA-Z]+))?", text)
+    m = re.fullmatch(rf"(?:\$\s*({_NUMBER})|({_NUMBER})\s*USD)(?:\s*/\s*([0-9]*)\s*([kKMB]?)\s*([a-zA-Z]+))?", text)
     if not m:
         return None
     amount = float(m[1] or m[2])
@@ -150,8 +150,8 @@ def _rate(text: str) -> tuple[float, str] | None:
         return None
     if what in _COUNTED:
         return number / _PER_SECOND[per], f"{_COUNTED[what]}/s"
-    size = _size(f"{m[1]} {what}")
-    return (size[0] / _PER_SECOND[per], "bytes/s") if size else None
+    size = _size(f"1 {what}")
+    return (number * size[0] / _PER_SECOND[per], "bytes/s") if size else None
 
 
 def _duration(text: str) -> tuple[float, str] | None:
@@ -295,7 +295,7 @@ def parse_resource(value: object) -> ResourceQuantity:
         ValueError: it is none, or it is negative.
     """
     text = str(value).strip()
-    m = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", text)
+    m = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", text)
     if not m or isinstance(value, bool):
         raise ValueError(f"'{value}' is not a resource quantity; write for example 8, 500m or 256Gi")
     factor = 1e-3 if m[2] == "m" else _BYTE_UNITS[(m[2] or "").lower()]
