@@ -1,0 +1,84 @@
+"""What a run cannot carry out is said, as an error only where the run is impossible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llm_d_benchmark.config.availability import unavailable
+from llm_d_benchmark.config.layers import load_config
+from llm_d_benchmark.config.resolve import resolve_target
+from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.domain.events import Finding, Severity
+from tests.config.loading import load_text
+
+MISSION = Path(__file__).parents[2] / "examples" / "mission"
+HERE = {"existing", "process", "local"}
+
+
+def findings(*names: str, **options: object) -> list[Finding]:
+    loaded = load_config([MISSION / f"{n}.yaml" for n in names], env={}, **options)  # type: ignore[arg-type]
+    return unavailable(loaded.config, HERE, {"native"})
+
+
+def test_the_basic_configuration_needs_a_cluster_and_two_generators() -> None:
+    found = findings("benchmark-config")
+    errors = [f for f in found if f.severity is Severity.ERROR]
+    assert [f.code for f in errors] == ["target_unavailable", "generator_unavailable", "generator_unavailable"]
+    assert "Kubernetes" in errors[0].message
+    assert "--url" in str(errors[0].advice)
+    assert "'fmperf'" in errors[1].message
+    assert "--load-generator native" in str(errors[1].advice)
+    assert "prometheus_unavailable" in [f.code for f in found]
+
+
+def test_it_runs_against_a_url_with_the_native_generator() -> None:
+    overrides = {"spec": {"target": {"type": "existing", "existing": {"url": "http://h"}}}}
+    found = findings("benchmark-config", overrides=overrides, load_generator="native")
+    assert [f for f in found if f.severity is Severity.ERROR] == []
+    assert "models_not_deployed" in [f.code for f in found]
+
+
+def test_blocks_that_are_only_kept_are_named() -> None:
+    blocks = ["workflow", "data_pipeline", "performance_evaluation", "capacity_planning", "configuration_optimization",
+              "regression_testing", "kpi_metrics", "cost_metrics", "load_generators"]  # fmt: skip
+    kept = [f.message for f in findings(*blocks) if f.code == "kept"]
+    for block in blocks:
+        assert any(f"spec.{block} " in m for m in kept), block
+
+
+def test_objectives_and_alerts_without_a_source_are_warned_about() -> None:
+    codes = {f.code: f for f in findings("advanced_config", "monitoring")}
+    assert "'cost_per_token'" in codes["slo_not_measured"].message
+    assert codes["slo_not_measured"].severity is Severity.WARNING
+    assert "high_latency, high_error_rate, resource_exhaustion" in codes["alerts_unavailable"].message
+
+
+def test_mistyped_kinds_get_the_nearest(tmp_path: Path) -> None:
+    text = "spec: {target: {type: locl}, benchmark: {load_generators: [{type: nativ}]}}"
+    found = unavailable(load_text(tmp_path, text).config, HERE, {"native"})
+    assert "did you mean 'local'?" in found[0].message
+    assert "did you mean 'native'?" in found[1].message
+
+
+def test_nothing_is_found_where_everything_is_there(tmp_path: Path) -> None:
+    assert unavailable(load_text(tmp_path, "target: local").config, HERE, {"native"}) == []
+
+
+def test_the_target_is_what_the_configuration_says(tmp_path: Path) -> None:
+    assert resolve_target(load_text(tmp_path, "target: local").config).type == "local"
+    cluster = resolve_target(load_config([MISSION / "benchmark-config.yaml"], env={}).config)
+    assert cluster.type == "kubernetes"
+    assert cluster.kubernetes is not None
+    assert cluster.kubernetes["models"][0]["resources"]["requests"] == {"nvidia.com/gpu": 8, "memory": "256Gi"}
+    with pytest.raises(ConfigError, match="which server") as caught:
+        resolve_target(load_config([], env={}).config)
+    assert "--url" in str(caught.value.advice)
+
+
+def test_a_third_partys_target_keeps_its_block(tmp_path: Path) -> None:
+    loaded = load_text(tmp_path, "target: {type: mine, mine: {a: 1}}")
+    target = resolve_target(loaded.config)
+    assert target.mine == {"a": 1}  # type: ignore[attr-defined]
+    assert loaded.config.to_dict()["spec"]["target"] == {"type": "mine", "mine": {"a": 1}}
