@@ -19,7 +19,9 @@ def live_table(tally: Tally) -> RenderableType:
     where.append(tally.progress_text(), style="dim")
     parts: list[RenderableType] = [where]
     if tally.fraction is not None:
-        parts.append(ProgressBar(total=1.0, completed=tally.fraction, width=60))
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=1.0, completed=tally.fraction, width=60))
+        parts.append(bar)
     parts.append(_counters(tally))
     if tally.errors:
         words = ", ".join(f"{count(n)} {name}" for name, n in sorted(tally.errors.items()))

@@ -43,7 +43,7 @@ class Tally:
             case EventType.STAGE_START:
                 self._begin_stage(event)
             case EventType.STAGE_END:
-                self.in_flight = 0
+                self.in_flight, self.lag_ms = 0, 0.0
                 self._recent.clear()
                 self._stage_started = None
             case EventType.INTERVAL:
