@@ -1,0 +1,276 @@
+"""From the bytes of a finished response, and when each piece came, to tokens and times.
+
+Runs after the stream has ended. The usual stream (LF line ends, one JSON object an event) is split and decoded in one
+go; anything else takes the line-by-line path of the SSE standard.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...domain.records import ErrorClass
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: msgspec.Raw | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: msgspec.Raw | None = None
+    object: str | None = None
+    message: str | None = None
+
+
+_chunks = msgspec.json.Decoder(list[_Chunk])
+_chunk = msgspec.json.Decoder(_Chunk)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a response said. ``chunks`` are (arrival ns) of content chunks in order.
+
+    ``error`` is set where the response is no sound answer; ``message`` then says why, without any of its text.
+    """
+
+    chunks: list[int] = field(default_factory=list)
+    chunk_tokens: list[int] = field(default_factory=list)
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
+    text: str = ""
+    error: ErrorClass | None = None
+    message: str | None = None
+
+
+def inflate(pieces: Sequence[bytes], encoding: str) -> list[bytes]:
+    """Decompress a gzip or deflate body piece by piece, so that each piece keeps its arrival.
+
+    Raises:
+        zlib.error: the body is not what the header says.
+    """
+    if encoding == "gzip":
+        stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    elif pieces and pieces[0][:1] == b"\x78":
+        stream = zlib.decompressobj()
+    else:
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    return [stream.decompress(p) for p in pieces]
+
+
+def decode_stream(pieces: Sequence[bytes], stamps: Sequence[int], *, keep_text: bool) -> Decoded:
+    """Decode a streamed response.
+
+    Args:
+        pieces: the body as it came, cut anywhere.
+        stamps: arrival of each piece, ns.
+        keep_text: whether the reply's text is wanted (a conversation's next turn needs it).
+    """
+    out = Decoded()
+    events, times, rest = split_events(pieces, stamps)
+    done = bool(events) and events[-1] == b"[DONE]"
+    payloads = events[:-1] if done else [e for e in events if e != b"[DONE]"]
+    if not done:
+        done = len(payloads) < len(events)
+        times = [t for e, t in zip(events, times, strict=True) if e != b"[DONE]"]
+    try:
+        chunks = _chunks.decode(b"[" + b",".join(payloads) + b"]")
+        if len(chunks) != len(payloads):
+            raise msgspec.DecodeError("an event holds more than one value")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        chunks = _one_by_one(payloads, out)
+    _collect(chunks, times, out, keep_text)
+    if out.error is None:
+        _judge(out, done, rest)
+    return out
+
+
+def decode_body(body: bytes, *, keep_text: bool) -> Decoded:
+    """Decode a response that was not streamed; it has no chunk times."""
+    out = Decoded()
+    try:
+        chunk = _chunk.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        out.error, out.message = ErrorClass.PROTOCOL, "the response is not the JSON of the OpenAI API"
+        return out
+    _collect([chunk], [0], out, keep_text)
+    if out.error is None and not out.chunks:
+        out.error, out.message = ErrorClass.NO_CONTENT, "the response has no content"
+    out.chunks = []
+    return out
+
+
+def has_content(pieces: Sequence[bytes], stamps: Sequence[int]) -> bool:
+    """Whether any content has arrived yet (asked when the first-token time limit strikes)."""
+    return bool(decode_stream(pieces, stamps, keep_text=False).chunks)
+
+
+def _one_by_one(payloads: Sequence[bytes], out: Decoded) -> list[_Chunk]:
+    """Decode events singly up to the first that is malformed, which is the response's error."""
+    chunks = []
+    for payload in payloads:
+        try:
+            chunks.append(_chunk.decode(payload))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            out.error, out.message = (
+                ErrorClass.PROTOCOL,
+                f"event {len(chunks)} of the stream is not the JSON of the OpenAI API",
+            )
+            break
+    return chunks
+
+
+def _content(choice: _Choice) -> str | None:
+    """The text a choice carries; for a tool call, which has content but no reply text, the empty string."""
+    delta = choice.delta or choice.message
+    if delta is None:
+        return choice.text or None
+    if delta.content:
+        return delta.content
+    if delta.reasoning_content or delta.reasoning:
+        return ""
+    if delta.tool_calls is not None and bytes(delta.tool_calls) not in (b"null", b"[]"):
+        return ""
+    return choice.text or None
+
+
+def _collect(chunks: Sequence[_Chunk], times: Sequence[int], out: Decoded, keep_text: bool) -> None:
+    texts: list[str] = []
+    counts: list[int | None] = []
+    usage: _Usage | None = None
+    for chunk, time in zip(chunks, times, strict=False):
+        if chunk.error is not None or chunk.object == "error":
+            out.error, out.message = ErrorClass.SERVER_ERROR_EVENT, _error_text(chunk)
+            break
+        if chunk.usage is not None:
+            usage = chunk.usage
+        for choice in chunk.choices:
+            text = _content(choice)
+            if text is not None:
+                out.chunks.append(time)
+                counts.append(chunk.usage.completion_tokens if chunk.usage else None)
+                if keep_text:
+                    texts.append(text)
+            if choice.finish_reason:
+                out.finish_reason = choice.finish_reason
+    out.text = "".join(texts)
+    if usage is not None:
+        out.input_tokens, out.output_tokens = usage.prompt_tokens, usage.completion_tokens
+        out.cached_tokens = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    known = [c for c in counts if c is not None]
+    if known and len(known) == len(counts):
+        out.chunk_tokens = [b - a for a, b in zip([0, *known], known, strict=False)]
+
+
+def _judge(out: Decoded, done: bool, rest: bytes) -> None:
+    """A stream is whole with [DONE], a finish reason or a usage; without any it was cut."""
+    if not (done or out.finish_reason or out.output_tokens is not None):
+        if not out.chunks and rest.strip():
+            out.error, out.message = ErrorClass.PROTOCOL, "the response is not a server-sent event stream"
+        else:
+            out.error, out.message = ErrorClass.TRUNCATED, "the stream ended without a finish reason or [DONE]"
+    elif not out.chunks:
+        out.error, out.message = ErrorClass.NO_CONTENT, "the stream carried no content"
+
+
+def _error_text(chunk: _Chunk) -> str:
+    """The kind of error a server reported; its message may quote the prompt, so only type and code are kept."""
+    try:
+        value: Any = msgspec.json.decode(chunk.error) if chunk.error is not None else None
+    except msgspec.DecodeError:
+        value = None
+    if not isinstance(value, dict):
+        return "error event"
+    parts = [str(value[k]) for k in ("type", "code") if isinstance(value.get(k), str | int)]
+    return "error event" + (f" ({', '.join(parts)})"[:120] if parts else "")
+
+
+def split_events(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[bytes], list[int], bytes]:
+    """Data of each SSE event, when its last byte came, and what is left after the last whole event."""
+    data = b"".join(pieces)
+    if b"\r" in data or not data.startswith(b"data: "):
+        return _split_by_line(data, pieces, stamps)
+    parts = data.split(b"\n\n")
+    rest = parts.pop()
+    if len(parts) == len(pieces) and not rest and _aligned(parts, pieces):
+        times: list[int] = list(stamps)
+    else:
+        lengths = np.fromiter(map(len, parts), np.int64, len(parts)) + 2
+        times = _times_of(np.cumsum(lengths), pieces, stamps)
+    if not all(p.startswith(b"data: ") and b"\n" not in p for p in parts):
+        return _split_by_line(data, pieces, stamps)
+    if rest.startswith(b"data: ") and b"\n" not in rest:
+        # A last event without its blank line still counts, as every SSE client of the field takes it.
+        parts.append(rest)
+        times = [*times, stamps[-1]]
+        rest = b""
+    return [p[6:] for p in parts], times, rest
+
+
+def _aligned(parts: Sequence[bytes], pieces: Sequence[bytes]) -> bool:
+    """Whether every piece is exactly one event, as most servers send them."""
+    return all(len(a) + 2 == len(b) for a, b in zip(parts, pieces, strict=True))
+
+
+def _times_of(ends: Any, pieces: Sequence[bytes], stamps: Sequence[int]) -> list[int]:
+    """Arrival of the byte before each end offset."""
+    piece_ends = np.fromiter(accumulate(map(len, pieces)), np.int64, len(pieces))
+    index = np.minimum(np.searchsorted(piece_ends, ends, side="left"), len(pieces) - 1)
+    return [stamps[i] for i in index.tolist()]
+
+
+def _split_by_line(data: bytes, pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[bytes], list[int], bytes]:
+    """The SSE standard's own algorithm: lines end with CR, LF or CRLF; comments and other fields are passed over."""
+    events: list[bytes] = []
+    ends: list[int] = []
+    current: list[bytes] = []
+    other: list[bytes] = []
+    position = 0
+    for line in data.splitlines(keepends=True):
+        position += len(line)
+        text = line.rstrip(b"\r\n")
+        if not text:
+            if current:
+                events.append(b"\n".join(current))
+                ends.append(position)
+                current = []
+        elif text.startswith(b"data:"):
+            current.append(text[6:] if text[5:6] == b" " else text[5:])
+        elif text.startswith(b"error:"):
+            current.append(b'{"error":' + (text[6:].strip() or b"{}") + b"}")
+        elif not text.startswith((b":", b"event:", b"id:", b"retry:")):
+            other.append(text)
+    if current:
+        events.append(b"\n".join(current))
+        ends.append(len(data))
+    times = _times_of(np.asarray(ends, np.int64), pieces, stamps) if ends else []
+    return events, times, b"\n".join(other)

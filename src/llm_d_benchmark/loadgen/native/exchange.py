@@ -1,0 +1,221 @@
+"""One request on its way: attempts, time limits, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from enum import Enum, auto
+
+from ...config.load import Retries, Timeouts
+from ...domain.records import ErrorClass
+from .connection import Connection, monotonic_ns
+from .decode import Decoded, decode_body, decode_stream, has_content, inflate
+from .pool import ConnectError, Pool
+
+
+class Outcome(Enum):
+    PENDING = auto()
+    COMPLETE = auto()
+    FAILED = auto()
+    CANCELLED = auto()
+
+
+class Exchange:
+    """One request from being free to go until it is complete, failed or cancelled; then ``done(self)`` is called.
+
+    ``decode`` turns what was kept into tokens and times; the owner calls it when there is time for it.
+    """
+
+    __slots__ = (
+        "_connection", "_deadline", "_done", "_pool", "_retries", "_retry", "_timeouts", "_timer", "attempts", "connect",
+        "encoding", "end", "error", "http_status", "message", "outcome", "pieces", "ready", "request", "request_id",
+        "scheduled", "sent", "session", "stamps", "streaming", "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session: object,
+        request_id: int,
+        turn: int,
+        request: bytes,
+        *,
+        scheduled: int | None,
+        ready: int,
+        streaming: bool,
+        pool: Pool,
+        timeouts: Timeouts,
+        retries: Retries,
+        done: Callable[[Exchange], None],
+    ) -> None:
+        self.session = session
+        self.request_id = request_id
+        self.turn = turn
+        self.request = request
+        self.scheduled = scheduled
+        self.ready = ready
+        self.streaming = streaming
+        self.sent: int | None = None
+        self.connect: int | None = None
+        self.end = 0
+        self.pieces: list[bytes] = []
+        self.stamps: list[int] = []
+        self.attempts = 0
+        self.http_status: int | None = None
+        self.encoding = ""
+        self.outcome = Outcome.PENDING
+        self.error: ErrorClass | None = None
+        self.message: str | None = None
+        self._pool = pool
+        self._timeouts = timeouts
+        self._retries = retries
+        self._done = done
+        self._connection: Connection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._deadline = 0
+
+    def start(self) -> None:
+        """Send the request, on an idle connection where there is one."""
+        self.attempts += 1
+        connection = self._pool.take()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._pool.connect(self._connected, self._not_connected)
+
+    def _connected(self, connection: Connection, took: int) -> None:
+        if self.outcome is not Outcome.PENDING:
+            self._pool.give(connection)
+            return
+        self.connect = took if self.connect is None else self.connect
+        self._send(connection)
+
+    def _not_connected(self, error: ConnectError) -> None:
+        if self.outcome is Outcome.PENDING:
+            if self.sent is None:
+                self.sent = error.began
+            self._fail(error.error_class, error.message)
+
+    def _send(self, connection: Connection) -> None:
+        self._connection = connection
+        sent = connection.send(self, self.request)
+        if self.sent is None:
+            self.sent = sent
+        self._deadline = self.sent + int(self._timeouts.total * 1e9)
+        self._timer = self._pool.loop.call_later(
+            min(self._timeouts.first_token, self._timeouts.total), self._first_token_limit, sent
+        )
+
+    # time limits
+
+    def _first_token_limit(self, sent: int) -> None:
+        now = monotonic_ns()
+        if now >= self._deadline:
+            self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._timeouts.total:g} s")
+        elif self.streaming and not has_content(self.pieces, self.stamps):
+            self._abort(ErrorClass.TIMEOUT_FIRST_TOKEN, f"no content within {self._timeouts.first_token:g} s")
+        else:
+            self._timer = self._pool.loop.call_later((self._deadline - now) / 1e9, self._first_token_limit, sent)
+
+    def _abort(self, error: ErrorClass, message: str) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._fail(error, message)
+
+    def cancel(self) -> None:
+        """End it now; what arrived so far is kept."""
+        if self.outcome is Outcome.PENDING:
+            if self._connection is not None:
+                self._connection.close()
+            if self.sent is None:
+                self.sent = monotonic_ns()
+            self._finish(Outcome.CANCELLED)
+
+    # Receiver
+
+    def complete(self, connection: Connection) -> None:
+        self._connection = None
+        self.http_status = connection.status
+        self.encoding = connection.encoding
+        after = connection.retry_after
+        if connection.keep_alive:
+            self._pool.give(connection)
+        else:
+            connection.close()
+        status = connection.status
+        if status == 200:
+            self._finish(Outcome.COMPLETE)
+        elif 300 <= status < 400:
+            self._fail(ErrorClass.REDIRECT, f"HTTP {status}: redirects are refused, give the final URL")
+        else:
+            self._fail(_class_of(status), f"HTTP {status}", after)
+
+    def broken(self, connection: Connection, reason: str, clean: bool) -> None:
+        self._connection = None
+        self.http_status = connection.status or self.http_status
+        self.encoding = connection.encoding
+        if not connection.started and connection.reused:
+            # The server closed an idle connection while the request was under way: it never saw it. Sending it once
+            # more on a new connection is what every HTTP client does, and no retry.
+            self._cancel_timer()
+            self._pool.connect(self._connected, self._not_connected)
+        elif not connection.started:
+            self._fail(ErrorClass.CONNECT if not clean else ErrorClass.TRUNCATED, f"{reason} before any response")
+        elif reason.startswith("not HTTP"):
+            self._fail(ErrorClass.PROTOCOL, reason)
+        else:
+            self._fail(ErrorClass.TRUNCATED, f"{reason} before the end of the response")
+
+    # ends
+
+    def _fail(self, error: ErrorClass, message: str, retry_after: str | None = None) -> None:
+        if self.attempts <= self._retries.max and error in self._retries.on:
+            self._cancel_timer()
+            self.pieces, self.stamps = [], []
+            wait = self._retries.backoff * 2 ** (self.attempts - 1)
+            if retry_after is not None and retry_after.strip().isdigit():
+                wait = float(retry_after)
+            self._retry = self._pool.loop.call_later(wait, self.start)
+            return
+        self.error, self.message = error, message
+        self._finish(Outcome.FAILED)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.end = monotonic_ns()
+        self.outcome = outcome
+        self._cancel_timer()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._done(self)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def decode(self, keep_text: bool) -> Decoded:
+        """What the response said; of a failed or cancelled one, what had arrived."""
+        pieces = self.pieces
+        if self.encoding in ("gzip", "deflate", "x-gzip"):
+            try:
+                pieces = inflate(pieces, self.encoding.removeprefix("x-"))
+            except zlib.error:
+                return Decoded(error=ErrorClass.PROTOCOL, message=f"the body is not {self.encoding}")
+        elif self.encoding not in ("", "identity"):
+            return Decoded(error=ErrorClass.PROTOCOL, message="a content encoding that was not asked for")
+        if self.outcome is not Outcome.COMPLETE and self.http_status != 200:
+            return Decoded()
+        if self.streaming:
+            return decode_stream(pieces, self.stamps, keep_text=keep_text)
+        if self.outcome is Outcome.COMPLETE:
+            return decode_body(b"".join(pieces), keep_text=keep_text)
+        return Decoded()
+
+
+def _class_of(status: int) -> ErrorClass:
+    if status == 429:
+        return ErrorClass.HTTP_429
+    if 400 <= status < 500:
+        return ErrorClass.HTTP_4XX
+    return ErrorClass.HTTP_5XX if status >= 500 else ErrorClass.PROTOCOL

@@ -1,0 +1,172 @@
+"""The native load generator as the runner sees it: stages in, records and events out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from ...config.load import LoadConfig
+from ...domain.errors import GeneratorError
+from ...domain.events import Event, EventType, Finding, Severity
+from ...domain.records import Records
+from ...domain.schedule import Stage, StageOutcome
+from ..api import LoadJob
+from .connection import monotonic_ns
+from .feeder import Dealer, Feeder, bounded
+from .fleet import Fleet, worker_count
+from .intervals import Intervals, client_event
+from .outcome import OutcomeMeter, StageTimes, stage_times
+from .wire import Batch, Feed, Go, More, Ready, StageDone, StageOrder, Stop, Tick, WorkerSetup
+from .worker import warm_connections
+
+POLL_S = 0.1
+START_DELAY_NS = 20_000_000
+READY_TIMEOUT_S = 60.0
+DELAY_LIMIT_S = 0.010
+
+
+class NativeLoadGenerator:
+    """Worker processes on uvloop and httptools; see docs/engine.md."""
+
+    name = "native"
+
+    def check(self, config: LoadConfig) -> Sequence[Finding]:
+        """The engine carries out every common key; ``native`` has no keys of its own here."""
+        if not config.native:
+            return []
+        return [
+            Finding(
+                "native_keys",
+                Severity.ERROR,
+                f"the native generator has no keys of its own: {', '.join(sorted(config.native))}",
+                "use the common keys; 'parameters' passes request parameters through",
+            )
+        ]
+
+    async def run(self, job: LoadJob) -> AsyncIterator[Records | Event]:
+        fleet = Fleet()
+        try:
+            fleet.start(_setups(job))
+            last: StageOutcome | None = None
+            run = _Stages(job, fleet)
+            while not job.stop.is_set() and (stage := job.stages.next(last)) is not None:
+                async for item in run.stage(stage):
+                    yield item
+                last = run.outcome
+        finally:
+            fleet.close()
+
+
+def _setups(job: LoadJob) -> list[WorkerSetup]:
+    streams = max((s.load.concurrency or 1 for s in job.stages.planned()), default=1)
+    count = job.config.workers or worker_count(job.shard.share(streams))
+    return [
+        WorkerSetup(
+            worker=index,
+            shard=job.shard.index,
+            endpoint=job.endpoint,
+            headers={},
+            timeouts=job.config.timeouts,
+            retries=job.config.retries,
+            params=job.config.parameters,
+            clock_offset=job.clock_offset,
+        )
+        for index in range(count)
+    ]
+
+
+class _Stages:
+    """Carries out one stage after another on a fleet."""
+
+    def __init__(self, job: LoadJob, fleet: Fleet) -> None:
+        self._job = job
+        self._fleet = fleet
+        self._not_before = job.start_at
+        self.outcome: StageOutcome | None = None
+
+    async def stage(self, stage: Stage) -> AsyncIterator[Records | Event]:
+        job, fleet = self._job, self._fleet
+        sessions = bounded(job.schedule.sessions(stage), stage.num_requests)
+        dealer = Dealer(sessions, job.shard, fleet.size)
+        feeders = [Feeder(dealer.hand(k), stage, job.endpoint, job.config.parameters) for k in range(fleet.size)]
+        await self._ready(stage, feeders)
+        start = self._start_time(stage)
+        fleet.broadcast(Go(start))
+        offset = job.clock_offset
+        yield Event(
+            EventType.STAGE_START,
+            start + offset,
+            {"stage": stage.index, "generator": "native", **stage.to_dict(), "start": start + offset},
+        )
+        meter = OutcomeMeter() if job.stages.adaptive else None
+        intervals = Intervals(fleet.size, stage.index, offset)
+        done: dict[int, StageDone] = {}
+        stopping = False
+        while len(done) < fleet.size:
+            if job.stop.is_set() and not stopping:
+                stopping = True
+                fleet.broadcast(Stop())
+            if (told := await fleet.report(POLL_S)) is None:
+                continue
+            worker, report = told
+            match report:
+                case More():
+                    if not feeders[worker].exhausted:
+                        fleet.send(worker, feeders[worker].next())
+                case Batch():
+                    if meter:
+                        meter.add(report.records)
+                    yield report.records
+                case Tick():
+                    yield client_event(worker, report, offset)
+                    if (event := intervals.add(worker, report)) is not None:
+                        yield event
+                case StageDone():
+                    done[worker] = report
+        for event in intervals.rest():
+            yield event
+        times = stage_times(stage, start, list(done.values())).shifted(offset)
+        self.outcome = self._outcome(meter, stage, times)
+        yield Event(EventType.STAGE_END, times.end, {"stage": stage.index, **times.to_dict()})
+
+    async def _ready(self, stage: Stage, feeders: list[Feeder]) -> None:
+        """Hand out the stage and its first blocks, and wait until every worker is connected."""
+        for index, (feeder, shard) in enumerate(zip(feeders, self._job.shard.split(self._fleet.size), strict=True)):
+            limit = stage.load.concurrency
+            share = None if limit is None else shard.share(limit)
+            rate = None if stage.load.rate is None else stage.load.rate / shard.count
+            drain = float(self._job.options.get("drain_s", 60.0))
+            self._fleet.send(index, StageOrder(stage, share, warm_connections(share, rate), drain))
+            self._fleet.send(index, feeder.next())
+            if not feeder.exhausted:
+                self._fleet.send(index, feeder.next())
+        waiting = set(range(self._fleet.size))
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while waiting:
+            told = await self._fleet.report(POLL_S)
+            if told is not None and isinstance(told[1], Ready):
+                waiting.discard(told[0])
+            if time.monotonic() > deadline:
+                raise GeneratorError(f"{len(waiting)} workers were not ready within {READY_TIMEOUT_S:g} s")
+
+    def _start_time(self, stage: Stage) -> int:
+        """As soon as all are ready; with ``start_at``, at the same instant on every machine: stages of known length
+        follow one another at their planned ends plus the drain time."""
+        now = monotonic_ns() + START_DELAY_NS
+        if self._not_before is None:
+            return now
+        start = max(now, self._not_before - self._job.clock_offset)
+        if stage.load_s is None:
+            self._not_before = None
+        else:
+            drain = float(self._job.options.get("drain_s", 60.0))
+            self._not_before += int((stage.load_s + drain) * 1e9)
+        return start
+
+    def _outcome(self, meter: OutcomeMeter | None, stage: Stage, times: StageTimes) -> StageOutcome | None:
+        if meter is None:
+            return None
+        return meter.outcome(stage, times, self._job.goodput, delay_limit_s=DELAY_LIMIT_S)
+
+
+__all__ = ["Feed", "NativeLoadGenerator"]

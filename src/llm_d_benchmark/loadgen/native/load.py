@@ -1,0 +1,320 @@
+"""One stage in one worker: releases sessions when they are due, and accounts for every request it released."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+
+from ...domain.records import ErrorClass, Status
+from ...domain.schedule import Message
+from .body import body, envelope, messages_of, text_of
+from .connection import monotonic_ns
+from .decode import Decoded
+from .exchange import Exchange, Outcome
+from .pool import Pool
+from .recorder import Recorder
+from .timer import PreciseTimer
+from .wire import Feed, Item, More, StageDone, StageOrder, WorkerSetup
+
+_SLACK_NS = 20_000  # released this much early rather than arming a timer for it
+_BURST = 64  # sessions released in one turn of the loop, so that answers are still read when the schedule is late
+_DECODE_NS = 300_000  # decoding in one turn of the loop
+
+
+class Session:
+    """A session under way."""
+
+    __slots__ = ("exchange", "history", "item", "text", "turn")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.turn = 0
+        self.history: list[Message] = []
+        self.text = ""
+        self.exchange: Exchange | None = None
+
+
+class Counts:
+    """What happened since the last tick."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ended: Counter[Status] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.output_tokens = 0
+        self.chunks_decoded = 0
+        self.ttft_ns: list[int] = []
+        self.delay_ns_max = 0
+
+
+class StageLoad:
+    """Runs a stage's sessions. ``report`` takes More and, once at the end, StageDone."""
+
+    def __init__(
+        self,
+        order: StageOrder,
+        setup: WorkerSetup,
+        pool: Pool,
+        recorder: Recorder,
+        heads: dict[str, bytes],
+        report: Callable[[More | StageDone], None],
+    ) -> None:
+        self.order = order
+        self.counts = Counts()
+        self.active: set[Session] = set()
+        self._setup = setup
+        self._pool = pool
+        self._recorder = recorder
+        self._head = heads[order.stage.endpoint]
+        self._report = report
+        self._loop = pool.loop
+        self._feed: deque[Item] = deque()
+        self._block = 0
+        self._exhausted = False
+        self._asked = False
+        # Free places of a closed loop or a capped open one: since when each is free. None: no cap.
+        self._free: deque[int] | None = None if order.concurrency is None else deque()
+        self._start = 0
+        self._begun = False
+        self._releasing = True
+        self._follow_up = True
+        self._reason = ""
+        self._load_end = 0
+        self._last_end: int | None = None
+        self._timer = PreciseTimer(self._loop, self._pump)
+        self._handles: list[asyncio.TimerHandle] = []
+        self._thinking: dict[Session, asyncio.TimerHandle] = {}
+        self._finished: deque[Exchange] = deque()
+        self._done = False
+
+    # orders
+
+    def feed(self, feed: Feed) -> None:
+        self._feed.extend(feed.items)
+        self._block = max(1, len(feed.items))
+        self._exhausted = self._exhausted or feed.last
+        self._asked = False
+        if self._begun:
+            self._pump()
+
+    def go(self, start: int) -> None:
+        """Start the load at monotonic ``start``."""
+        stage = self.order.stage
+        self._start = start
+        self._begun = True
+        if self._free is not None:
+            ramp = 0 if stage.load.open_loop else int(stage.load.ramp_s * 1e9)
+            count = self.order.concurrency or 0
+            for k in range(count):
+                at = start + ramp * k // count
+                if ramp and k:
+                    self._later(at, self._place, at)
+                else:
+                    self._free.append(at)
+        if stage.load_s is not None:
+            self._later(start + int(stage.load_s * 1e9), self._end_load, "duration")
+        self._timer.set(start)
+
+    def stop(self) -> None:
+        """Release nothing more and cancel what is in flight."""
+        self._end_load("interrupted")
+        self._cancel_all()
+
+    # release
+
+    def _later(self, at: int, call: Callable[..., None], *args: object) -> None:
+        self._handles.append(self._loop.call_later(max(0.0, (at - monotonic_ns()) / 1e9), call, *args))
+
+    def _place(self, at: int) -> None:
+        assert self._free is not None
+        self._free.append(at)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Release every session that is due."""
+        feed, free = self._feed, self._free
+        limit = None if self.order.stage.load_s is None else int(self.order.stage.load_s * 1e9)
+        released = 0
+        while self._releasing and feed:
+            offset = feed[0].offset_ns
+            if offset is not None:
+                if limit is not None and offset >= limit:
+                    return  # the rest lies behind the end of the load, which has a timer of its own
+                if self._start + offset > monotonic_ns() + _SLACK_NS:
+                    self._timer.set(self._start + offset)
+                    return
+            if free is not None and not free:
+                return
+            if released == _BURST:
+                self._loop.call_soon(self._pump)
+                return
+            released += 1
+            self._release(feed.popleft(), offset, free.popleft() if free else 0)
+        if self._releasing and not feed and self._exhausted:
+            self._end_load("exhausted")
+
+    def _release(self, item: Item, offset: int | None, free_since: int) -> None:
+        if len(self._feed) < self._block and not self._exhausted and not self._asked:
+            self._asked = True
+            self._report(More())
+        scheduled = None if offset is None else self._start + offset
+        session = Session(item)
+        self.active.add(session)
+        self._send(session, item.request, scheduled, max(scheduled or 0, free_since))
+
+    def _send(self, session: Session, request: bytes, scheduled: int | None, ready: int) -> None:
+        exchange = Exchange(
+            session,
+            session.item.request_id + session.turn,
+            session.turn,
+            request,
+            scheduled=scheduled,
+            ready=ready,
+            streaming=self.order.stage.streaming,
+            pool=self._pool,
+            timeouts=self._setup.timeouts,
+            retries=self._setup.retries,
+            done=self._ended,
+        )
+        session.exchange = exchange
+        self.counts.sent += 1
+        exchange.start()
+
+    # ends
+
+    def _ended(self, exchange: Exchange) -> None:
+        """An exchange is complete, failed or cancelled: the place goes to the next session before anything is decoded."""
+        session = exchange.session
+        assert isinstance(session, Session)
+        session.exchange = None
+        self._last_end = exchange.end
+        if session.turn + 1 < len(session.item.turns) and exchange.outcome is Outcome.COMPLETE and self._follow_up:
+            self._next_turn(session, exchange)
+            return
+        self._finished.append(exchange)
+        if len(self._finished) == 1:
+            self._loop.call_soon(self._decode_some)
+        self._close(session, exchange.end)
+
+    def _close(self, session: Session, at: int) -> None:
+        self.active.discard(session)
+        if self._free is not None:
+            self._free.append(at)
+        if self._releasing:
+            self._pump()
+        self._check_done()
+
+    def _next_turn(self, session: Session, exchange: Exchange) -> None:
+        decoded = exchange.decode(keep_text=True)
+        status = self._record(exchange, decoded)
+        if status is not Status.OK:
+            self._close(session, exchange.end)
+            return
+        item, endpoint = session.item, self.order.stage.endpoint
+        said = item.turns[session.turn]
+        if endpoint == "chat":
+            session.history += [*messages_of(said.prompt), {"role": "assistant", "content": decoded.text}]
+        else:
+            text = text_of(said.prompt)
+            session.text += (text if isinstance(text, str) else "") + decoded.text
+        session.turn += 1
+        turn = item.turns[session.turn]
+        request = envelope(
+            self._head,
+            body(
+                turn,
+                model=item.model,
+                endpoint=endpoint,
+                streaming=self.order.stage.streaming,
+                params=self._setup.params,
+                history=session.history,
+                history_text=session.text,
+            ),
+        )
+        ready = exchange.end + int(turn.think_s * 1e9)
+        if turn.think_s <= 0:
+            self._send(session, request, None, ready)
+            return
+        wait = max(0.0, (ready - monotonic_ns()) / 1e9)
+        self._thinking[session] = self._loop.call_later(wait, self._thought, session, request, ready)
+
+    def _thought(self, session: Session, request: bytes, ready: int) -> None:
+        del self._thinking[session]
+        self._send(session, request, None, ready)
+
+    def _end_load(self, reason: str) -> None:
+        if not self._releasing:
+            return
+        self._releasing = False
+        self._reason = reason
+        self._load_end = monotonic_ns()
+        if reason != "exhausted":
+            self._follow_up = False
+            for session, handle in self._thinking.items():
+                handle.cancel()
+                self.active.discard(session)
+            self._thinking.clear()
+        self._handles.append(self._loop.call_later(self.order.drain_s, self._cancel_all))
+        self._check_done()
+
+    def _cancel_all(self) -> None:
+        self._follow_up = False
+        for session in list(self.active):
+            if session.exchange is not None:
+                session.exchange.cancel()
+            elif (handle := self._thinking.pop(session, None)) is not None:
+                handle.cancel()
+                self.active.discard(session)
+        self._check_done()
+
+    def _check_done(self) -> None:
+        if self._releasing or self.active or self._finished or self._done:
+            return
+        self._done = True
+        self._timer.close()
+        for handle in self._handles:
+            handle.cancel()
+        self._report(StageDone(self._load_end, monotonic_ns(), self._last_end, self._reason))
+
+    # decoding, when there is time for it
+
+    def _decode_some(self) -> None:
+        until = monotonic_ns() + _DECODE_NS
+        while self._finished:
+            exchange = self._finished.popleft()
+            self._record(exchange, exchange.decode(keep_text=False))
+            if monotonic_ns() > until and self._finished:
+                self._loop.call_soon(self._decode_some)
+                return
+        self._check_done()
+
+    def _record(self, exchange: Exchange, decoded: Decoded) -> Status:
+        session = exchange.session
+        assert isinstance(session, Session)
+        exchange.session = None
+        item = session.item
+        first = exchange.turn == 0
+        turn = None if first and not item.turns else item.turns[exchange.turn]
+        asked = (item.input_asked, item.output_asked) if turn is None else (turn.input_asked, turn.output_asked)
+        status, error, output = self._recorder.add(
+            exchange, decoded, stage=self.order.stage.index, model=item.model, session=item.session, asked=asked
+        )
+        self._count(exchange, decoded, status, error, output)
+        return status
+
+    def _count(
+        self, exchange: Exchange, decoded: Decoded, status: Status, error: ErrorClass | None, output: int | None
+    ) -> None:
+        counts = self.counts
+        counts.ended[status] += 1
+        counts.chunks_decoded += len(decoded.chunks)
+        if error is not None:
+            counts.errors[str(error)] += 1
+        if status is Status.OK:
+            counts.output_tokens += output or 0
+            if decoded.chunks and exchange.sent is not None:
+                counts.ttft_ns.append(decoded.chunks[0] - exchange.sent)
+        if exchange.sent is not None:
+            delay = exchange.sent - exchange.ready - (exchange.connect or 0)
+            counts.delay_ns_max = max(counts.delay_ns_max, delay)

@@ -1,0 +1,102 @@
+"""Connections to one endpoint: idle ones to reuse, and new ones with how long they took to set up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...domain.endpoint import Endpoint, Tls
+from ...domain.records import ErrorClass
+from .connection import Connection, monotonic_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectError:
+    """Why no connection was made, and when the attempt began (monotonic ns)."""
+
+    error_class: ErrorClass
+    message: str
+    began: int
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """How the endpoint's certificate is verified.
+
+    Raises:
+        OSError: the CA file cannot be read.
+    """
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Pool:
+    """Keeps idle connections and opens new ones; never more than what is asked of it at once."""
+
+    def __init__(self, endpoint: Endpoint, connect_timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._endpoint = endpoint
+        self._timeout = connect_timeout
+        self._tls = tls_context(endpoint.tls) if endpoint.secure else None
+        self._idle: list[Connection] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self) -> Connection | None:
+        """The idle connection used last, which the server is least likely to have closed."""
+        return self._idle.pop() if self._idle else None
+
+    def give(self, connection: Connection) -> None:
+        """An exchange is over and its connection can be used again."""
+        connection.reused = True
+        self._idle.append(connection)
+
+    def connect(self, connected: Callable[[Connection, int], None], failed: Callable[[ConnectError], None]) -> None:
+        """Open a new connection and call back with it and the ns it took."""
+        task = self.loop.create_task(self._connect(connected, failed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def warm(self, count: int) -> None:
+        """Have ``count`` idle connections; failures are left to the first request to meet."""
+        missing = count - len(self._idle)
+        await asyncio.gather(
+            *(self._connect(lambda c, _: self._idle.append(c), lambda _: None) for _ in range(missing))
+        )
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _lost(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    async def _connect(
+        self, connected: Callable[[Connection, int], None], failed: Callable[[ConnectError], None]
+    ) -> None:
+        began = monotonic_ns()
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, connection = await self.loop.create_connection(
+                    lambda: Connection(self._lost),
+                    self._endpoint.host,
+                    self._endpoint.port,
+                    ssl=self._tls,
+                    server_hostname=self._endpoint.host if self._tls else None,
+                )
+        except TimeoutError:
+            failed(ConnectError(ErrorClass.TIMEOUT_CONNECT, f"no connection within {self._timeout:g} s", began))
+        except ssl.SSLError as error:
+            failed(ConnectError(ErrorClass.TLS, f"TLS: {error.reason or type(error).__name__}", began))
+        except socket.gaierror:
+            failed(ConnectError(ErrorClass.CONNECT, "the host name does not resolve", began))
+        except OSError as error:
+            failed(ConnectError(ErrorClass.CONNECT, f"connect: {error.strerror or type(error).__name__}", began))
+        else:
+            connected(connection, monotonic_ns() - began)
