@@ -98,8 +98,15 @@ def test_insufficient_percentiles_say_so_and_have_no_limits() -> None:
     assert isinstance(result.stages[0].metrics.ttft.percentiles["p99"], Insufficient)  # type: ignore[union-attr]
     html = render_html(source(result))
     assert "insufficient" in Page(html).text
+    assert "* too few requests for 95 % confidence limits" in Page(html).text
     assert "/ttft/percentiles/p99/low" not in html
     assert "/ttft/percentiles/p50/low" in html
+
+
+def test_key_numbers_with_limits_carry_no_mark() -> None:
+    stage = sample.stage(0, 20.0, 0.5)  # 600 requests
+    html = render_html(source(dataclasses.replace(sample.result(1), stages=(stage,))))
+    assert 'class="unsure"' not in html.split('id="curves"')[0].split('aria-label="Key numbers"')[1]
 
 
 def test_absent_numbers_are_dashes_with_their_reason_as_a_note() -> None:

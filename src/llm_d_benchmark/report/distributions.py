@@ -17,11 +17,13 @@ _SHOWN = (
     ("e2e", "End to end", "requests"),
 )
 MAX_LEGEND = 8
+LOG_FROM = 5.0
+"""Ratio between the slowest and the fastest stage from which a logarithmic axis shows more."""
 
 
 def distributions(curves: Sequence[StageCurves], result: RunResult) -> list[Figure]:
     """One figure for each latency that some stage has: a histogram with its ECDF for one stage, ECDFs for several."""
-    names = {stage.index: f"{stage.name} {stage.label}" for stage in result.stages}
+    names = _names(result)
     figures = []
     for name, title, what in _SHOWN:
         stages = [c for c in curves if len(c.quantiles.get(name, ())) > 1]
@@ -30,6 +32,13 @@ def distributions(curves: Sequence[StageCurves], result: RunResult) -> list[Figu
         elif stages:
             figures.append(_ecdfs(stages, names, name, title, what))
     return figures
+
+
+def _names(result: RunResult) -> dict[int, str]:
+    """Stage index to what a legend calls it: its load alone where that tells the stages apart."""
+    labels = {stage.label for stage in result.stages}
+    short = len(labels) == len(result.stages)
+    return {stage.index: stage.label if short else f"{stage.name} {stage.label}" for stage in result.stages}
 
 
 def _ecdfs(stages: Sequence[StageCurves], names: Mapping[int, str], name: str, title: str, what: str) -> Figure:
@@ -69,9 +78,9 @@ def _near_end(levels: int) -> int:
 
 
 def _values_axis(symbol: str, traces: Sequence[Json], end: float) -> Json:
-    """A logarithmic axis where the stages differ by more than a decade, else a linear one up to ``end``."""
+    """A logarithmic axis where the stages differ a lot, else a linear one up to ``end``."""
     middles = [trace["x"][len(trace["x"]) // 2] for trace in traces]
-    if min(middles) > 0 and max(middles) / min(middles) > 10:
+    if min(middles) > 0 and max(middles) / min(middles) > LOG_FROM:
         return log_axis(symbol)
     return axis(symbol, range=[0, end * 1.05])
 

@@ -20,7 +20,7 @@ from . import judgement
 from .api import ReportInput
 from .figures import figures
 from .format import duration, moment
-from .numbers import Numbers
+from .numbers import UNSURE_MEANS, Numbers
 from .tables import LATENCIES, MORE_LATENCIES, HtmlTable, Tables
 from .verdict import headline_stage, verdict
 
@@ -32,6 +32,11 @@ class Card:
     label: str
     value: Markup
     beside: Markup
+
+    @property
+    def unsure(self) -> bool:
+        """Some percentile on it is of too few requests for limits."""
+        return 'class="unsure"' in self.value + self.beside
 
 
 def render_html(source: ReportInput) -> str:
@@ -64,6 +69,7 @@ def render_html(source: ReportInput) -> str:
         "started": moment(result.started),
         "took": duration((result.ended - result.started) / 1e9),
         "noted": _noted(result),
+        "unsure_means": UNSURE_MEANS,
     }
     return _environment().get_template("report.html.j2").render(context)
 

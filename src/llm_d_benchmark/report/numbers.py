@@ -11,7 +11,8 @@ from markupsafe import Markup
 from ..domain.result import RunResult
 from .format import DASH, Scale, count, digits, scale_of
 
-PLAIN = Scale(1.0, "")
+UNSURE_MEANS = "* too few requests for 95 % confidence limits"
+_UNSURE = Markup('<span class="unsure" title="{}">*</span>').format(UNSURE_MEANS[2:])
 
 
 def pointer_part(key: str) -> str:
@@ -79,6 +80,8 @@ class Numbers:
         chosen = scale or scale_of(unit, [raw])
         at = f"{pointer}/value" if isinstance(value, Mapping) else pointer
         html = _number_html(at, raw, chosen, value if isinstance(value, Mapping) else {})
+        if isinstance(value, Mapping) and value.get("insufficient") and not limits:
+            html += _UNSURE
         if symbol and chosen.symbol:
             html += Markup(' <span class="unit">{}</span>').format(chosen.symbol)
         if limits and isinstance(value, Mapping):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..domain.result import PERCENTILES, Distribution, RequestCounts, RunResult, StageResult
-from .numbers import Numbers, pointer_part
+from .numbers import UNSURE_MEANS, Numbers, pointer_part
 
 Html = str | Markup
 Rows = list[list[Html]]
@@ -103,9 +103,8 @@ class Tables:
 
     def summary(self) -> HtmlTable:
         rows = self._metric_rows(_SUMMARY, lambda s: [self._name(s), s.label])
-        return HtmlTable(
-            "Stages", "Measured inside each stage's window.", ["Stage", "Load", *self._heads(_SUMMARY)], rows, 2
-        )
+        caption = f"Measured inside each stage's window. {UNSURE_MEANS}."
+        return HtmlTable("Stages", caption, ["Stage", "Load", *self._heads(_SUMMARY)], rows, 2)
 
     def load(self) -> HtmlTable:
         rows = self._metric_rows(_LOAD, lambda s: [self._name(s), s.label])
