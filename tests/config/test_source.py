@@ -39,7 +39,7 @@ def test_what_is_no_path(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("on", "on"), ("no", "no"), ("true", True), ("12:30", "12:30"), ("010", 10), ("1e3", 1000.0), 
+    [("on", "on"), ("no", "no"), ("true", True), ("12:30", "12:30"), ("010", 10), ("1e3", 1000.0),
      ("2024-01-01", "2024-01-01"),
      (".5", 0.5), ("", None), ("null", None), ("[1, a]", [1, "a"]), (">50 tokens/s", ">50 tokens/s"), ("5s", "5s"),
      ("-.inf", -math.inf), ("http://h:80/x", "http://h:80/x"), ("{a: 1}", {"a": 1}), ("'5'", "5")],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
+from types import MappingProxyType
 
 from ..domain.errors import ConfigError
 from ..domain.events import Finding, Severity
@@ -26,17 +27,20 @@ UNMEASURED = frozenset(
 )
 """Metrics that need collectors or prices, which this version does not have."""
 
-KEPT = {
-    "experiment_design": "designed experiments",
-    "configuration_optimization": "searching configurations",
-    "capacity_planning": "capacity planning",
-    "regression_testing": "comparing two versions",
-    "performance_evaluation": "evaluation objectives",
-    "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",
-    "data_pipeline": "choosing data sources and processing stages",
-    "kpi_metrics": "choosing the indicators that are shown",
-    "cost_metrics": "cost accounting",
-}
+KEPT: Mapping[str, str] = MappingProxyType(
+    {
+        "experiment_design": "designed experiments",
+        "configuration_optimization": "searching configurations",
+        "capacity_planning": "capacity planning",
+        "regression_testing": "comparing two versions",
+        "performance_evaluation": "evaluation objectives",
+        "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",
+        "data_pipeline": "choosing data sources and processing stages",
+        "kpi_metrics": "choosing the indicators that are shown",
+        "cost_metrics": "cost accounting",
+    }
+)
+"""Block -> what it would choose; validated and kept, but without effect on a run."""
 
 
 def unavailable(config: BenchmarkConfig, target_types: Set[str], generator_types: Set[str]) -> list[Finding]:

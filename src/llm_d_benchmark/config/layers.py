@@ -21,7 +21,15 @@ from .paths import Path as KeyPath
 from .paths import format_path
 from .resolve import resolve_target
 from .secrets import refuse_literals, secrets_of
-from .shape import GENERATORS, generator_types, is_generator_config, load_keys, pick_generator, to_document
+from .shape import (
+    GENERATORS,
+    generator_types,
+    has_generator_list,
+    is_generator_config,
+    load_keys,
+    pick_generator,
+    to_document,
+)
 from .source import read_file, read_text, write_text
 from .tree import Node, merge, put, tree_of, without
 
@@ -78,6 +86,8 @@ def load_config(
     """
     findings: list[Finding] = []
     document, own = _read(files, load_generator, findings)
+    if not has_generator_list(document):
+        validate(document)  # its errors say more than a step that stumbles over the wrong kind of value
     if load_generator is not None:
         document = pick_generator(document, load_generator, own, findings)
     document = _with_config_files(document, findings)

@@ -62,6 +62,9 @@ def _spec(spec: Node, findings: list[Finding]) -> Node:
     advanced = spec.get("advanced_config")
     if advanced is not None and advanced.is_mapping:
         spec = merge(Node(advanced.value, advanced.origin), without(spec, "advanced_config"))
+    target = spec.get("target")
+    if target is not None and isinstance(target.value, str):
+        spec = put(spec, ("target",), Node({"type": target}, target.origin))
     listed = spec.get("load_generators")
     if listed is not None and listed.is_list:
         spec = _set_generators(without(spec, "load_generators"), listed)
@@ -182,3 +185,15 @@ def generator_types(document: Node) -> list[str]:
     """Types of the generators a document lists, in order."""
     listed = document.get(*GENERATORS)
     return [_type_of(i) for i in listed.value] if listed is not None and listed.is_list else []
+
+
+def has_generator_list(document: Node) -> bool:
+    """Whether everything on the way to the keys of the load generators is of the right kind, or not there at all."""
+    kinds = (document, document.get("spec"), document.get("spec", "benchmark"))
+    listed = document.get(*GENERATORS)
+    if listed is None:
+        return all(n is None or n.is_mapping for n in kinds)
+    configs = [i.get("config") for i in listed.value] if listed.is_list else []
+    return (
+        listed.is_list and all(i.is_mapping for i in listed.value) and all(c is None or c.is_mapping for c in configs)
+    )
