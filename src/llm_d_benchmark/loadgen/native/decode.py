@@ -215,30 +215,17 @@ def _error_text(chunk: _Chunk) -> str:
 
 
 def split_events(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[bytes], list[int], bytes]:
-    """Data of each SSE event, when its last byte came, and what is left after the last whole event."""
+    """Data of each SSE event, when its last byte came, and what is no part of any event."""
     data = b"".join(pieces)
-    if b"\r" in data or not data.startswith(b"data: "):
+    if not (data.startswith(b"data: ") and data.endswith(b"\n\n")) or b"\r" in data:
         return _split_by_line(data, pieces, stamps)
-    parts = data.split(b"\n\n")
-    rest = parts.pop()
-    if len(parts) == len(pieces) and not rest and _aligned(parts, pieces):
-        times: list[int] = list(stamps)
-    else:
-        lengths = np.fromiter(map(len, parts), np.int64, len(parts)) + 2
-        times = _times_of(np.cumsum(lengths), pieces, stamps)
-    if not all(p.startswith(b"data: ") and b"\n" not in p for p in parts):
+    events = data[6:-2].split(b"\n\ndata: ")
+    if data.count(b"\n") != 2 * len(events):
         return _split_by_line(data, pieces, stamps)
-    if rest.startswith(b"data: ") and b"\n" not in rest:
-        # A last event without its blank line still counts, as every SSE client of the field takes it.
-        parts.append(rest)
-        times = [*times, stamps[-1]]
-        rest = b""
-    return [p[6:] for p in parts], times, rest
-
-
-def _aligned(parts: Sequence[bytes], pieces: Sequence[bytes]) -> bool:
-    """Whether every piece is exactly one event, as most servers send them."""
-    return all(len(a) + 2 == len(b) for a, b in zip(parts, pieces, strict=True))
+    if len(events) == len(pieces) and all([p.endswith(b"\n\n") for p in pieces]):
+        return events, list(stamps), b""  # every piece is exactly one event, as most servers send them
+    lengths = np.fromiter(map(len, events), np.int64, len(events)) + 8
+    return events, _times_of(np.cumsum(lengths), pieces, stamps), b""
 
 
 def _times_of(ends: Any, pieces: Sequence[bytes], stamps: Sequence[int]) -> list[int]:
