@@ -47,7 +47,7 @@ FRAME = """<!DOCTYPE html><body><iframe src="report.html" style="width:{width}px
 const frame = document.querySelector("iframe");
 const look = () => {{
   const page = frame.contentDocument;
-  if (!page || !page.documentElement.dataset.charts) return setTimeout(look, 50);
+  if (!page?.documentElement?.dataset.charts) return setTimeout(look, 50);
   const root = page.documentElement;
   const plots = [...page.querySelectorAll(".plot")];
   document.getElementById("seen").textContent = JSON.stringify({{
