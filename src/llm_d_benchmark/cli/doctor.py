@@ -84,4 +84,4 @@ def show(findings: Sequence[Finding]) -> None:
     console = Console()
     console.print(table)
     counts = [sum(f.severity == kind for f in findings) for kind in ("error", "warning")]
-    console.print(f"{counts[0]} errors, {counts[1]} warnings", highlight=False)
+    console.print(f"errors: {counts[0]}, warnings: {counts[1]}", highlight=False)

@@ -91,7 +91,8 @@ async def token_counts(probe: ServerProbe) -> list[Finding]:
 
 async def burst(probe: ServerProbe) -> list[Finding]:
     """Whether a few requests at once are all answered (high error rates during a test)."""
-    kind = next((k for k in PATHS if (await probe.streaming_check(k, max_tokens=1)).status == 200), None)
+    offered = [k for k in PATHS if (await probe.streaming_check(k, max_tokens=1)).status == 200]
+    kind = next(iter(offered), None)
     if kind is None:
         return []  # 'streaming' has said so
     results = await asyncio.gather(

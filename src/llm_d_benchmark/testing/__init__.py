@@ -1,0 +1,1 @@
+"""Conformance suites for authors of load generators, targets and workloads: subclass one and run pytest."""
