@@ -118,9 +118,10 @@ def look(tmp_path: Path, served: Server, result: RunResult, *, width: int = 1280
     return seen
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("stages", [1, 5])
-def test_draws_everything_and_never_scrolls_sideways(tmp_path: Path, served: Server, stages: int, width: int) -> None:
+@pytest.mark.parametrize(("stages", "width"), [(1, 390), (5, 390), (5, 1280)])
+def test_draws_everything_loads_nothing_and_never_scrolls_sideways(
+    tmp_path: Path, served: Server, stages: int, width: int
+) -> None:
     seen = look(tmp_path, served, sample.result(stages), width=width)
     assert seen["charts"] == "drawn"
     expected = {"distribution-ttft", "distribution-itl", "distribution-tpot", "distribution-e2e", "timeline"}
@@ -130,20 +131,15 @@ def test_draws_everything_and_never_scrolls_sideways(tmp_path: Path, served: Ser
     assert seen["overflow"] == 0
     assert seen["wide"] == []
     assert seen["clipped"] == []
-
-
-def test_loads_nothing(tmp_path: Path, served: Server) -> None:
-    seen = look(tmp_path, served, sample.result(2))
     assert seen["requests"] == []
     assert set(served.asked) - {"/favicon.ico"} == {"/frame.html", "/report.html"}
+    assert seen["ground"] == "rgb(251, 251, 250)"
+    assert seen["stroke"] == ("rgb(0, 114, 178)" if stages > 1 else "rgb(213, 94, 0)")
 
 
 def test_dark_turns_the_page_and_its_charts(tmp_path: Path, served: Server) -> None:
-    light = look(tmp_path, served, sample.result(2))
-    dark = look(tmp_path, served, sample.result(2), dark=True)
-    assert light["ground"] != dark["ground"]
-    assert light["stroke"] == "rgb(0, 114, 178)"
-    assert dark["stroke"] == "rgb(77, 166, 224)"
+    seen = look(tmp_path, served, sample.result(2), dark=True)
+    assert (seen["ground"], seen["stroke"]) == ("rgb(20, 23, 26)", "rgb(77, 166, 224)")
 
 
 def test_hostile_names_stay_text(tmp_path: Path, served: Server) -> None:
