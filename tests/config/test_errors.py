@@ -62,6 +62,7 @@ def test_several_mistakes_are_all_listed(tmp_path: Path) -> None:
         ("spec: {}\n---\nspec: {}\n", "not valid YAML"),
         ("spec: !!python/object/apply:os.system [x]", "the tag tag:yaml.org,2002:python/object/apply:os.system is not"),
         ("spec: &a {x: *a}", "contains itself"),
+        (f"spec: {'[' * 3000}{']' * 3000}", "nested too deeply"),
         ("spec:\n", "a.yaml:1: spec: there is no value"),
         ("monitorng: {}", "did you mean 'monitoring'?"),
         ("apiVersion: v1\nkind: Job", "a.yaml:2: kind: 'Job' is not allowed"),

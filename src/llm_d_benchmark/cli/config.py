@@ -46,7 +46,8 @@ def _load(
 def _print_findings(findings: list[Finding]) -> None:
     for finding in findings:
         advice = f"\n  -> {finding.advice}" if finding.advice else ""
-        typer.echo(f"{finding.severity}: {finding.message}{advice}", err=True)
+        label = "cannot run here" if finding.severity == "error" else finding.severity
+        typer.echo(f"{label}: {finding.message}{advice}", err=True)
 
 
 @app.command()

@@ -29,15 +29,15 @@ UNMEASURED = frozenset(
 
 KEPT: Mapping[str, str] = MappingProxyType(
     {
-        "experiment_design": "designed experiments",
+        "experiment_design": "choosing the configurations to measure",
         "configuration_optimization": "searching configurations",
-        "capacity_planning": "capacity planning",
+        "capacity_planning": "planning capacity",
         "regression_testing": "comparing two versions",
-        "performance_evaluation": "evaluation objectives",
+        "performance_evaluation": "evaluating by objective",
         "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",
         "data_pipeline": "choosing data sources and processing stages",
         "kpi_metrics": "choosing the indicators that are shown",
-        "cost_metrics": "cost accounting",
+        "cost_metrics": "accounting for cost",
     }
 )
 """Block -> what it would choose; validated and kept, but without effect on a run."""
@@ -136,5 +136,5 @@ def _kept(config: BenchmarkConfig) -> Iterator[Finding]:
 
 def _info(block: str, what: str) -> Finding:
     return Finding(
-        "kept", Severity.INFO, f"spec.{block} is validated and kept; {what} has no effect on a run in this version"
+        "kept", Severity.INFO, f"spec.{block} is validated and kept; it has no effect on a run in this version ({what})"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -32,8 +33,14 @@ def validate(document: Node) -> BenchmarkConfig:
     except ValidationError as error:
         messages = dict.fromkeys(explain(document, detail) for detail in error.errors(include_url=False))
         raise ConfigError(
-            "\n".join(messages), advice="the keys and their values are listed in docs/configuration.md"
+            "\n".join(sorted(messages, key=_line)),
+            advice="the keys and their values are listed in docs/configuration.md",
         ) from None
+
+
+def _line(message: str) -> tuple[str, int]:
+    m = re.match(r"(.*?):(\d+): ", message)
+    return (m[1], int(m[2])) if m else ("", 0)
 
 
 def explain(document: Node, detail: ErrorDetails) -> str:
@@ -47,7 +54,8 @@ def explain(document: Node, detail: ErrorDetails) -> str:
     if kind == "literal_error":
         return f"{prefix}: {_not_allowed(detail)}"
     if kind == "missing":
-        return f"{prefix}: this key is missing"
+        hint = "; --url gives it, too" if loc[-2:] == ("existing", "url") else ""
+        return f"{prefix}: this key is missing{hint}"
     if node.value is None and detail["input"] is None:
         return f"{prefix}: there is no value; give one or remove the key"
     return f"{prefix}: {_message(detail, loc)}"

@@ -61,10 +61,13 @@ def read_text(text: str, name: str) -> Node:
     Raises:
         ConfigError: see ``read_file``.
     """
-    root = _compose(text, name)
-    if root is None:
+    try:
+        root = _compose(text, name)
+        node = None if root is None else _Builder(name).build(root)
+    except RecursionError:
+        raise ConfigError(f"{name}: lists and mappings are nested too deeply") from None
+    if root is None or node is None:
         raise ConfigError(f"{name}: the file is empty", advice="llm-d-benchmark config init makes one to start from")
-    node = _Builder(name).build(root)
     if not node.is_mapping:
         kind = "list" if node.is_list else "single value"
         raise ConfigError(f"{name}:{root.start_mark.line + 1}: a configuration is a mapping of keys, this is a {kind}")
