@@ -109,7 +109,7 @@ def main():
     if options.mode == "children":
         pids.append(subprocess.Popen([sys.executable, "-c", SLEEPER]).pid)
         # a daemon: its own session, and its parent ends at once
-        spawn = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=True, stdout=subprocess.DEVNULL).pid)"  # noqa: E501
+        spawn = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"  # noqa: E501
         pids.append(int(subprocess.run([sys.executable, "-c", spawn], capture_output=True, text=True).stdout))
     if options.pids:
         Path(options.pids).write_text(json.dumps(pids))

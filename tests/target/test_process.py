@@ -106,8 +106,9 @@ def test_nothing_outlives_the_tool(tmp_path: Path, number: signal.Signals) -> No
         from llm_d_benchmark.config.target import ProcessTargetConfig
         from llm_d_benchmark.target.api import TargetContext
         from llm_d_benchmark.target.process import ProcessTarget
+        command = {command("--mode", "children", "--pids", str(pids))!r}
         async def main():
-            config = ProcessTargetConfig(command={command("--mode", "children", "--pids", str(pids))!r}, stop_timeout=0.5)
+            config = ProcessTargetConfig(command=command, stop_timeout=0.5)
             async with ProcessTarget(config).open(TargetContext(Path({str(tmp_path)!r}))):
                 print("ready", flush=True)
                 await asyncio.sleep(600)

@@ -12,6 +12,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ..domain.endpoint import Endpoint, Secret
@@ -72,10 +73,8 @@ class TargetConformance:
                 pids.append(endpoint.pid)
             raise _Planned
 
-        try:
+        with suppress(_Planned):
             _with_endpoint(target, tmp_path, use)
-        except _Planned:
-            pass
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
