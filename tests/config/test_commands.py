@@ -51,6 +51,8 @@ def test_validate_says_what_cannot_be_run_here(capsys: pytest.CaptureFixture[str
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, "schema")
     assert json.loads(out)["title"] == "BenchmarkConfig"
+    out, _ = run(capsys, "schema", "--result")
+    assert "stages" in json.loads(out)["properties"]
 
 
 def test_init_writes_a_file_that_loads_and_does_not_overwrite(

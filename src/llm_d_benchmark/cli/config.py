@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from ..config.layers import LoadedConfig
     from ..domain.events import Finding
 
-RESULT_SCHEMA = "schemas/result-1.schema.json"
 HELP = "Check, show, migrate and start configuration files."
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
 
@@ -90,7 +88,9 @@ def schema(
 ) -> int:
     """Print the JSON Schema of the configuration (or of result.json)."""
     if result:
-        typer.echo((package_files("llm_d_benchmark") / RESULT_SCHEMA).read_text(encoding="utf-8"), nl=False)
+        from ..store.result_json import published_schema
+
+        typer.echo(published_schema(), nl=False)
         return 0
     from ..config.schema import json_schema
 
