@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from llm_d_benchmark.analyze.curves import Histogram, StageCurves, Timeline
 from llm_d_benchmark.domain.result import Distribution, Measured, RunResult
 from llm_d_benchmark.report.api import ReportInput
 
@@ -30,30 +30,7 @@ spec:
 COMMAND = "llm-d-benchmark run -c sweep.yaml --url http://gpu-1:8000 -o results"
 
 
-@dataclass(frozen=True)
-class Bins:
-    edges: list[float]
-    counts: list[int]
-
-
-@dataclass(frozen=True)
-class Seconds:
-    start: int
-    sent: list[float]
-    succeeded: list[float]
-    failed: list[float]
-    in_flight: list[float]
-
-
-@dataclass(frozen=True)
-class Curves:
-    stage: int
-    quantiles: dict[str, list[float]]
-    histograms: dict[str, Bins]
-    timeline: Seconds
-
-
-def curves(result: RunResult) -> list[Curves]:
+def curves(result: RunResult) -> list[StageCurves]:
     rng = np.random.default_rng(1)
     made = []
     for stage in result.stages:
@@ -64,18 +41,18 @@ def curves(result: RunResult) -> list[Curves]:
                 values = np.exp(rng.normal(math.log(found.percentiles["p50"].value), 0.3, 4000))
                 quantiles[name] = [float(v) for v in np.quantile(values, np.linspace(0, 1, 201))]
                 counts, edges = np.histogram(values, 40, (0, float(np.quantile(values, 0.995))))
-                histograms[name] = Bins([float(e) for e in edges], [int(c) for c in counts])
+                histograms[name] = Histogram([float(e) for e in edges], [int(c) for c in counts])
         rate = stage.metrics.requests_per_second
         level = rate.value if isinstance(rate, Measured) else 1.0
         sent = [float(n) for n in rng.poisson(level, 36)]
         failed = [float(n) for n in rng.poisson(0.2, 36)] if stage.metrics.requests.failed else [0.0] * 36
         in_flight = [level * (1.6 + 0.2 * math.sin(i / 4)) for i in range(36)]
         made.append(
-            Curves(
+            StageCurves(
                 stage.index,
                 quantiles,
                 histograms,
-                Seconds(stage.window.start - 3_000_000_000, sent, sent, failed, in_flight),
+                Timeline(stage.window.start - 3_000_000_000, sent, sent, failed, in_flight),
             )
         )
     return made

@@ -4,56 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from ..analyze.curves import StageCurves
 from ..domain.events import Event
 from ..domain.result import RunResult
-
-
-class Histogram(Protocol):
-    """``counts[i]`` values fell between ``edges[i]`` and ``edges[i + 1]`` (seconds)."""
-
-    @property
-    def edges(self) -> Sequence[float]: ...
-
-    @property
-    def counts(self) -> Sequence[int]: ...
-
-
-class Timeline(Protocol):
-    """Counts of consecutive seconds from ``start`` (epoch ns): requests sent, succeeded, failed, and in flight."""
-
-    @property
-    def start(self) -> int: ...
-
-    @property
-    def sent(self) -> Sequence[float]: ...
-
-    @property
-    def succeeded(self) -> Sequence[float]: ...
-
-    @property
-    def failed(self) -> Sequence[float]: ...
-
-    @property
-    def in_flight(self) -> Sequence[float]: ...
-
-
-class StageCurves(Protocol):
-    """The curves of one stage (index ``stage``). ``quantiles`` and ``histograms`` are by metric: ttft, itl, tpot, e2e,
-    in seconds; quantiles at evenly spaced levels from 0 to 1."""
-
-    @property
-    def stage(self) -> int: ...
-
-    @property
-    def quantiles(self) -> Mapping[str, Sequence[float]]: ...
-
-    @property
-    def histograms(self) -> Mapping[str, Histogram]: ...
-
-    @property
-    def timeline(self) -> Timeline: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from ..analyze.curves import StageCurves
 from ..domain.result import RunResult
-from .api import StageCurves
 from .format import Scale, scale_of
 from .plot import DASHES, Figure, Json, axis, finite, layout, line, log_axis, stage_colors
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..analyze.curves import StageCurves
 from ..domain.result import RunResult
-from .api import StageCurves
 from .plot import Figure, Json, axis, layout, line
 
 GAP = 0.07
