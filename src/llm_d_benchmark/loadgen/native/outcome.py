@@ -57,7 +57,7 @@ class OutcomeMeter:
 
     def __init__(self) -> None:
         self._parts: list[dict[str, IntArray]] = []
-        self._ok: list[np.ndarray] = []  # type: ignore[type-arg]
+        self._ok: list[np.ndarray] = []
 
     def add(self, records: Records) -> None:
         self._parts.append({name: records.ints(name) for name in self._COLUMNS})
@@ -93,15 +93,15 @@ class OutcomeMeter:
         )
 
 
-def _inside(times: IntArray, window: StageTimes) -> np.ndarray:  # type: ignore[type-arg]
+def _inside(times: IntArray, window: StageTimes) -> np.ndarray:
     return (times >= window.window_start) & (times < window.window_end)
 
 
-def _seconds(later: IntArray, earlier: IntArray) -> np.ndarray:  # type: ignore[type-arg]
+def _seconds(later: IntArray, earlier: IntArray) -> np.ndarray:
     return np.where((later == MISSING) | (earlier == MISSING), np.nan, (later - earlier) / 1e9)
 
 
-def _quantile(values: np.ndarray, q: float) -> float | None:  # type: ignore[type-arg]
+def _quantile(values: np.ndarray, q: float) -> float | None:
     known = values[~np.isnan(values)]
     return float(np.quantile(known, q)) if len(known) else None
 
@@ -110,8 +110,8 @@ def _meets(
     column: Mapping[str, IntArray],
     ttft: np.ndarray,
     e2e: np.ndarray,
-    limits: Mapping[str, float],  # type: ignore[type-arg]
-) -> np.ndarray:  # type: ignore[type-arg]
+    limits: Mapping[str, float],
+) -> np.ndarray:
     """Which requests met every limit; one that lacks a limited metric did not."""
     tokens = np.where(column["output_tokens"] > 0, column["output_tokens"], np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):

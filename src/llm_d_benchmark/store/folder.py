@@ -1,0 +1,130 @@
+"""Reads a run folder back, also one that a crash left unfinished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..analyze.api import RunInput
+from ..config.model import BenchmarkConfig
+from ..domain.errors import StoreError
+from ..domain.events import Event, EventType
+from ..domain.records import Records
+from ..domain.result import RunResult
+from .files import write_text
+from .parquet import read_records
+from .result_json import from_json, to_json
+
+
+class RunFolder:
+    """A run folder as it is on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """Open a run folder.
+
+        Raises:
+            StoreError: it is not one; where it holds run folders, they are named.
+        """
+        if (path / "manifest.json").is_file():
+            return RunFolder(path)
+        if not path.exists():
+            raise StoreError(f"{path} does not exist", advice="give the path of a run folder")
+        inside = sorted(p.parent.name for p in path.glob("*/manifest.json")) if path.is_dir() else []
+        advice = f"it holds run folders; give one of them, e.g. {path / inside[-1]}" if inside else None
+        raise StoreError(f"{path} is not a run folder: it has no manifest.json", advice=advice)
+
+    @property
+    def run_id(self) -> str:
+        return str(self.manifest.get("run_id", self.path.name))
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        try:
+            value = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {self.path / 'manifest.json'}: {error}") from error
+        if not isinstance(value, dict):
+            raise StoreError(f"{self.path / 'manifest.json'} is not a JSON object")
+        return value
+
+    @property
+    def config_text(self) -> str:
+        try:
+            return (self.path / "config.yaml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path / 'config.yaml'}: {error.strerror}") from error
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """Every event; a last line that a crash tore is left out."""
+        try:
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path / 'events.jsonl'}: {error.strerror}") from error
+        events = []
+        for number, line in enumerate(lines, 1):
+            try:
+                events.append(Event.from_dict(json.loads(line)))
+            except (ValueError, KeyError) as error:
+                if number < len(lines):
+                    raise StoreError(f"{self.path / 'events.jsonl'}:{number} is damaged: {error}") from error
+        return events
+
+    @property
+    def part_files(self) -> list[Path]:
+        return sorted((self.path / "records").glob("*.parquet"))
+
+    def parts(self) -> Iterator[Records]:
+        """The records in batches of bounded size.
+
+        Raises:
+            StoreError: a part is damaged.
+        """
+        for path in self.part_files:
+            yield from read_records(path)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the load ran to its planned end."""
+        return any(
+            e.type is EventType.PHASE and e.data.get("phase") == "benchmark" and e.data.get("state") == "end"
+            for e in self.events
+        )
+
+    def result(self) -> RunResult:
+        """The content of result.json.
+
+        Raises:
+            StoreError: there is none yet, or it is of another version.
+        """
+        path = self.path / "result.json"
+        if not path.is_file():
+            raise StoreError(f"{self.path} has no result.json yet", advice=f"llm-d-benchmark analyze {self.path}")
+        return from_json(path.read_text(encoding="utf-8"))
+
+    def write_result(self, result: RunResult) -> None:
+        self.write_text("result.json", to_json(result))
+
+    def write_text(self, name: str, text: str) -> None:
+        write_text(self.path / name, text)
+
+
+def run_input(folder: RunFolder, config: BenchmarkConfig) -> RunInput:
+    """The folder as an analysis takes it."""
+    missing = folder.manifest.get("missing_shards", [])
+    return RunInput(
+        run_id=folder.run_id,
+        manifest=folder.manifest,
+        config=config,
+        events=folder.events,
+        parts=folder.parts,
+        complete=folder.complete and not missing,
+        missing_shards=missing,
+    )

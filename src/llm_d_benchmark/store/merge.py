@@ -1,0 +1,160 @@
+"""Joins the run folders of several machines into one, by their records: percentiles of the whole stay exact."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..domain.errors import ConfigError
+from ..domain.events import Event, EventType, Finding, Severity
+from .folder import RunFolder
+from .writer import RunWriter
+
+START_TOLERANCE_NS = 50_000_000
+
+
+def merge(folders: Sequence[RunFolder], output: Path) -> Path:
+    """Make one run folder from the shards of one schedule.
+
+    A stage that its duration bounds has the window that all shards share; one that a number of requests bounds ends
+    with its last shard. Missing shards are named in the manifest.
+
+    Raises:
+        ConfigError: the folders are not shards of one run.
+        StoreError: a folder cannot be read or the new one not written.
+    """
+    shards = _shards(folders)
+    count = int(folders[0].manifest["shard"]["count"])
+    missing = [i for i in range(count) if i not in shards]
+    first = shards[min(shards)]
+    manifest = {k: v for k, v in first.manifest.items() if k not in ("run_id", "status", "host", "files", "ended")}
+    manifest.update(
+        shard={"index": 0, "count": 1},
+        missing_shards=missing,
+        merged_from={
+            str(i): {
+                "run_id": f.run_id,
+                "host": f.manifest.get("host"),
+                "clock_offset": f.manifest.get("clock_offset"),
+                "start_lateness_s": _start_lateness(f),
+                "idle_round_trip_s": f.manifest.get("idle_round_trip_s"),
+            }
+            for i, f in shards.items()
+        },
+        idle_round_trip_s=max(
+            (f.manifest["idle_round_trip_s"] for f in shards.values() if f.manifest.get("idle_round_trip_s")),
+            default=None,
+        ),
+        command=f"llm-d-benchmark merge {' '.join(str(f.path) for f in folders)}",
+    )
+    writer = RunWriter.create(output, name="merged", config_yaml=first.config_text, manifest=manifest)
+    for index, folder in sorted(shards.items()):
+        for part in folder.part_files:
+            _link(part, writer.path / "records" / f"shard-{index:03}-{part.name}")
+    for event in _events(shards, missing):
+        writer.event(event)
+    asyncio.run(writer.close("ok" if not missing else "partial"))
+    return writer.path
+
+
+def _shards(folders: Sequence[RunFolder]) -> dict[int, RunFolder]:
+    if not folders:
+        raise ConfigError("nothing to merge", advice="give the run folders of all shards")
+    shards: dict[int, RunFolder] = {}
+    for folder in folders:
+        shard = folder.manifest.get("shard", {})
+        if int(shard.get("count", 1)) < 2:
+            raise ConfigError(
+                f"{folder.path} is not one shard of several", advice="merge joins runs made with --shard I/N"
+            )
+        index = int(shard["index"])
+        if index in shards:
+            raise ConfigError(f"{shards[index].path} and {folder.path} are the same shard {index}")
+        shards[index] = folder
+    for key, what in (("config_digest", "configuration"), ("tool_version", "version"), ("start_at", "--start-at")):
+        if len({str(f.manifest.get(key)) for f in folders}) > 1:
+            raise ConfigError(f"the folders differ in their {what}: they are not shards of one run")
+    if len({f.manifest["shard"]["count"] for f in folders}) > 1:
+        raise ConfigError("the folders are shards of different numbers of parts")
+    return shards
+
+
+def _start_lateness(folder: RunFolder) -> float | None:
+    """How long after --start-at this shard's first stage began, by its own clock."""
+    start_at = folder.manifest.get("start_at")
+    starts = [e.data["start"] for e in folder.events if e.type is EventType.STAGE_START]
+    return None if start_at is None or not starts else (min(starts) - int(start_at)) / 1e9
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _events(shards: Mapping[int, RunFolder], missing: Sequence[int]) -> list[Event]:
+    starts: dict[int, list[Event]] = {}
+    ends: dict[int, list[Event]] = {}
+    rest: list[Event] = []
+    seen: set[str] = set()
+    for index, folder in sorted(shards.items()):
+        for event in folder.events:
+            if event.type is EventType.STAGE_START:
+                starts.setdefault(event.data["stage"], []).append(event)
+            elif event.type is EventType.STAGE_END:
+                ends.setdefault(event.data["stage"], []).append(event)
+            elif event.type is EventType.CLIENT:
+                rest.append(Event(event.type, event.time, {**event.data, "worker": f"{index}/{event.data['worker']}"}))
+            elif event.type is EventType.INTERVAL:
+                rest.append(Event(event.type, event.time, {**event.data, "shard": index}))
+            elif event.type is EventType.FINDING and event.data["code"] + event.data["message"] not in seen:
+                seen.add(event.data["code"] + event.data["message"])
+                rest.append(event)
+    for stage, events in starts.items():
+        rest.append(Event(EventType.STAGE_START, min(e.time for e in events), _start(events)))
+        if spread := _spread(events):
+            rest.append(spread.event(max(e.time for e in events)))
+        if len(ends.get(stage, [])) == len(events):
+            rest.append(Event(EventType.STAGE_END, max(e.time for e in ends[stage]), _end(ends[stage])))
+    last = max((e.time for e in rest), default=0)
+    whole = not missing and all(f.complete for f in shards.values())
+    state = "end" if whole else "failed"
+    return [*sorted(rest, key=lambda e: e.time), Event(EventType.PHASE, last, {"phase": "benchmark", "state": state})]
+
+
+def _start(events: Sequence[Event]) -> dict[str, Any]:
+    return {**events[0].data, "start": min(e.data["start"] for e in events)}
+
+
+def _end(events: Sequence[Event]) -> dict[str, Any]:
+    """One end of the stage for all shards; see ``merge`` for the window."""
+    data = [e.data for e in events]
+    shared = min if all(d["reason"] == "duration" for d in data) else max
+    reasons = [d["reason"] for d in data]
+    return {
+        "stage": data[0]["stage"],
+        "start": min(d["start"] for d in data),
+        "load_end": max(d["load_end"] for d in data),
+        "end": max(d["end"] for d in data),
+        "window_start": max(d["window_start"] for d in data),
+        "window_end": shared(d["window_end"] for d in data),
+        "reason": "interrupted" if "interrupted" in reasons else reasons[0],
+    }
+
+
+def _spread(events: Sequence[Event]) -> Finding | None:
+    starts = [e.data["start"] for e in events]
+    spread = max(starts) - min(starts)
+    if spread <= START_TOLERANCE_NS:
+        return None
+    return Finding(
+        "shard_starts",
+        Severity.WARNING,
+        f"the shards of stage {events[0].data['stage']} started {spread / 1e9:.3f} s apart",
+        "give every machine the same --start-at and keep their clocks in step (NTP)",
+    )

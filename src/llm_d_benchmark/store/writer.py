@@ -1,0 +1,181 @@
+"""Writes a run folder while the run goes on, so that whatever happens, what was measured is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import re
+import secrets as random
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..domain.errors import StoreError
+from ..domain.events import Event
+from ..domain.records import Records
+from .files import redacted, write_text
+from .parquet import write_records
+
+MANIFEST_VERSION = "1"
+PART_AGE_S = 4.0
+PART_ROWS = 20_000
+PART_CHUNKS = 8_000_000
+FULL = "free some space or choose another folder with --output; what was written before is kept"
+
+
+class RunWriter:
+    """One run folder being written. Records are appended, events are written line by line, texts as a whole."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any], secrets: Iterable[str] = ()) -> None:
+        self.path = path
+        self._secrets = tuple(s for s in secrets if s)
+        self._manifest = dict(manifest)
+        self._waiting: list[Records] = []
+        self._since = 0.0
+        self._part = 0
+        self._lock = asyncio.Lock()
+        self._events = (path / "events.jsonl").open("a", encoding="utf-8")
+        self._write_manifest()
+
+    @staticmethod
+    def create(
+        output: Path, *, name: str, config_yaml: str, manifest: Mapping[str, Any], secrets: Iterable[str] = ()
+    ) -> RunWriter:
+        """Make a new run folder under ``output``.
+
+        Raises:
+            StoreError: the folder cannot be made.
+        """
+        run_id = new_run_id(name)
+        path = output / run_id
+        try:
+            (path / "records").mkdir(parents=True)
+            writer = RunWriter(
+                path,
+                {
+                    "manifest_version": MANIFEST_VERSION,
+                    "run_id": run_id,
+                    "status": "running",
+                    **manifest,
+                    "host": host(),
+                },
+                secrets,
+            )
+        except OSError as error:
+            raise StoreError(f"cannot make {path}: {error.strerror or error}", advice=FULL) from error
+        writer.write_text("config.yaml", config_yaml)
+        return writer
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def log_dir(self) -> Path:
+        return self.path / "logs"
+
+    async def append(self, records: Records) -> None:
+        """Keep records; a part is written when its oldest record is a few seconds old or it is large.
+
+        Raises:
+            StoreError: the disk is full; parts written before stay.
+        """
+        if not len(records):
+            return
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(records)
+        rows = sum(map(len, self._waiting))
+        chunks = sum(len(r.ragged("chunk_times").values) for r in self._waiting)
+        if rows >= PART_ROWS or chunks >= PART_CHUNKS or time.monotonic() - self._since >= PART_AGE_S:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is waiting.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        async with self._lock:
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                part = self.path / "records" / f"part-{self._part:05}.parquet"
+                self._part += 1
+                await asyncio.to_thread(lambda: write_records(Records.concat(waiting), part))
+
+    def event(self, event: Event) -> None:
+        """Append one line to events.jsonl.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        line = json.dumps(event.to_dict(), default=str, separators=(",", ":"))
+        try:
+            self._events.write(redacted(line, self._secrets) + "\n")
+            self._events.flush()
+        except OSError as error:
+            raise StoreError(f"cannot write events.jsonl: {error.strerror or error}", advice=FULL) from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the folder as a whole.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        write_text(self.path / name, redacted(text, self._secrets))
+
+    def update_manifest(self, **values: Any) -> None:
+        """Add to manifest.json, or change it."""
+        self._manifest.update(values)
+        self._write_manifest()
+
+    async def close(self, status: str) -> None:
+        """Write what is left, and the manifest with the digests of all files."""
+        try:
+            await self.flush()
+        finally:
+            self._events.close()
+            self._manifest.update(status=status, ended=time.time_ns())
+            self._manifest["files"] = {
+                str(p.relative_to(self.path)): sha256(p.read_bytes()).hexdigest()
+                for p in sorted(self.path.rglob("*"))
+                if p.is_file() and p.name != "manifest.json"
+            }
+            self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        self.write_text("manifest.json", json.dumps(self._manifest, indent=2, default=str) + "\n")
+
+
+def new_run_id(name: str) -> str:
+    """A run id that sorts by time and says what it is: 20261124-113000-demo-3f2a."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{slug}-{random.token_hex(2)}"
+
+
+def host() -> dict[str, Any]:
+    """What the client ran on; no names or addresses."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
