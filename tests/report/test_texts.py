@@ -12,7 +12,16 @@ import pytest
 import yaml
 from llmd_benchmark_report import BenchmarkReportV02, import_benchmark_report
 
-from llm_d_benchmark.domain.result import PERCENTILES, Absent, Distribution, Estimate, Measured, RunResult
+from llm_d_benchmark.domain.result import (
+    PERCENTILES,
+    Absent,
+    Distribution,
+    Estimate,
+    Lengths,
+    Measured,
+    RunResult,
+    Saturation,
+)
 from llm_d_benchmark.report.csv import render_csv
 from llm_d_benchmark.report.markdown import render_markdown
 from llm_d_benchmark.report.write import render_all
@@ -136,3 +145,21 @@ def test_an_invalid_run_says_so_in_the_benchmark_report() -> None:
 def test_nothing_measured_gives_no_benchmark_report() -> None:
     result = dataclasses.replace(sample.result(1), stages=(), status="failed", saturation=None)
     assert sorted(render_all(source(result))) == ["report.html", "report.md", "result.csv"]
+
+
+def test_a_run_in_which_nothing_succeeded_still_has_every_report() -> None:
+    base = sample.result(2)
+    none = Absent("nothing succeeded")
+    stages = []
+    for stage in base.stages:
+        names = [f.name for f in dataclasses.fields(stage.metrics) if f.name not in ("requests", "requests_total")]
+        lengths = Lengths(none, none, none)
+        absent = {name: lengths if name.endswith("_length") else none for name in names}
+        stages.append(dataclasses.replace(stage, by_model={}, metrics=dataclasses.replace(stage.metrics, **absent)))
+    result = dataclasses.replace(base, stages=stages, saturation=Saturation("rate", none, None, "never saturated", ()))
+    files = render_all(source(result, config_yaml="", curves=()))
+    assert "nothing succeeded" in files["report.html"]
+    assert "nothing succeeded" in files["report.md"]
+    report = BenchmarkReportV02(**yaml.safe_load(files["benchmark_report.yaml"]))
+    assert report.scenario is not None
+    assert report.scenario.load is None

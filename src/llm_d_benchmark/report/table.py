@@ -73,15 +73,16 @@ def stage_table(result: RunResult, *, drop_above: int = 9) -> StageTable:
     """The stages as text. Columns absent in every stage, or ranked above ``drop_above``, are left out.
 
     Returns:
-        the table; ``absent`` holds "metric: reason" for every column left out because no stage has it.
+        the table; ``absent`` holds "metrics: reason" for the columns left out because no stage has them.
     """
-    header, columns, absent, unsure = ["stage", "load"], [], [], False
+    header, columns, unsure = ["stage", "load"], [], False
+    absent: dict[str, list[str]] = {}
     for column in COLUMNS:
         cells = [column.get(stage.metrics) for stage in result.stages]
         values = [c[0] for c in cells if not isinstance(c, Absent)]
         if not values:
             reasons = sorted({c.absent for c in cells if isinstance(c, Absent)})
-            absent += [f"{column.title}: {'; '.join(reasons)}"] if reasons else []
+            absent.setdefault("; ".join(reasons), []).append(column.title)
             continue
         if column.rank > drop_above:
             continue
@@ -97,4 +98,5 @@ def stage_table(result: RunResult, *, drop_above: int = 9) -> StageTable:
         [f"{stage.load_generator} {stage.name}" if several else stage.name, stage.label] for stage in result.stages
     ]
     rows = [[*name, *(column[i] for column in columns)] for i, name in enumerate(names)]
-    return StageTable(header, rows, unsure, absent)
+    said = [f"{', '.join(titles)}: {reason}" for reason, titles in absent.items() if reason]
+    return StageTable(header, rows, unsure, said)
