@@ -189,6 +189,8 @@ def _default(info: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, list):
         return _code(value)
+    if isinstance(value, dict):
+        return f"`{{{', '.join(f'{k}: {v}' for k, v in value.items())}}}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

@@ -25,6 +25,8 @@ def fill_load(load: LoadConfig) -> LoadConfig:
     """No load at all is a closed loop of 4 (a trace: its own times); synthetic prompts are 256 tokens in, 128 out."""
     update: dict[str, Any] = {}
     workload = load.workload.get("type", "synthetic")
+    if "type" not in load.workload:
+        update["workload"] = {"type": workload, **load.workload}
     if workload == "synthetic":
         for key, tokens in (("input_length", INPUT_LENGTH), ("output_length", OUTPUT_LENGTH)):
             if getattr(load, key) is None and key not in load.workload:
