@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -36,8 +36,9 @@ def test_the_plan_grows_with_the_context() -> None:
 
 @pytest.mark.local_model
 @needs_extra
-async def test_the_model_is_made_once_by_many_at_once_and_repaired(tmp_path: Path) -> None:
-    paths = await asyncio.gather(*(asyncio.to_thread(local_model.packaged_model, tmp_path) for _ in range(3)))
+def test_the_model_is_made_once_by_many_at_once_and_repaired(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        paths = list(pool.map(local_model.packaged_model, [tmp_path] * 3))
     assert len(set(paths)) == 1
     assert list(tmp_path.iterdir()) == [paths[0]]
     os.truncate(paths[0], 1000)
