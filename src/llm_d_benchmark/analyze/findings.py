@@ -1,0 +1,109 @@
+"""What the user should know about a result, with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ..domain.result import Distribution, FindingRecord, Identity, Insufficient, Measured, RequestCounts, StageResult
+from .api import RunInput
+
+ADVICE: Mapping[str, str] = MappingProxyType(
+    {
+        "connect": "check the URL and that the server runs and listens there",
+        "tls": "give the server's CA with spec.target.existing.tls.ca_file, or check its certificate",
+        "http_4xx": "check the model name, the API key and the request parameters; the server's answer is in the records",
+        "http_429": "the server limits the rate: lower the load, or raise its limit",
+        "http_5xx": "look into the server's log",
+        "redirect": "give the final URL; redirects are not followed",
+        "timeout_connect": "the server's accept queue is full or a firewall drops packets: lower the load",
+        "timeout_first_token": "the server is overloaded: lower the load, or raise timeouts.first_token",
+        "timeout_total": "answers take too long: lower the load or the output length, or raise timeouts.total",
+        "protocol": "the server sent what is no valid answer; check that the URL is an OpenAI-compatible API",
+        "truncated": "the server, or a proxy, closed the connection in the middle of answers; look into its log",
+        "server_error_event": "the server reported errors inside streams; look into its log",
+        "no_content": "answers held no content; check the endpoint (chat or completions) and the model",
+    }
+)
+
+
+def findings(
+    run: RunInput, stages: Sequence[StageResult], requests: RequestCounts, checks: Sequence[Identity]
+) -> list[FindingRecord]:
+    """Every finding of the analysis, errors first."""
+    found: list[FindingRecord] = []
+    if not requests.succeeded:
+        what = "no request succeeded" if requests.sent else "no request was sent"
+        found.append(FindingRecord("no_success", "error", what, _advice(requests) or "run llm-d-benchmark doctor"))
+    for name, n in sorted(requests.errors.items(), key=lambda e: (-e[1], e[0])):
+        text = f"{n} of {requests.sent} requests failed: {name}"
+        found.append(FindingRecord(f"errors_{name}", "warning", text, ADVICE.get(name)))
+    if run.missing_shards:
+        missing = ", ".join(str(i) for i in run.missing_shards)
+        text = f"shards {missing} are missing: rates and counts are those of the others"
+        found.append(FindingRecord("missing_shards", "warning", text, "merge again with all run folders"))
+    for check in checks:
+        if check.holds is False and "rate" not in check.name:
+            text = f"stage {check.stage}: {check.name} does not hold"
+            found.append(FindingRecord("identity", "warning", text, "compare both sides under validity in result.json"))
+    for stage in stages:
+        found += _of_stage(stage)
+    return sorted(found, key=lambda f: ("error", "warning", "info").index(f.severity))
+
+
+def _advice(requests: RequestCounts) -> str | None:
+    commonest = sorted(requests.errors.items(), key=lambda e: (-e[1], e[0]))
+    return ADVICE.get(commonest[0][0]) if commonest else None
+
+
+def _of_stage(stage: StageResult) -> list[FindingRecord]:
+    m, name = stage.metrics, f"stage {stage.name}"
+    found = []
+    if isinstance(m.requested_rate, Measured) and isinstance(m.achieved_rate, Measured):
+        wanted, got = m.requested_rate.value, m.achieved_rate.value
+        if got < (0.95 - 2 / max(1, m.requests.sent) ** 0.5 * (_random(stage))) * wanted:
+            text = f"{name}: {got:.4g} of {wanted:.4g} requests/s were sent"
+            advice = "the concurrency cap, or the server behind it, did not let more through: raise the cap or lower the rate"
+            found.append(FindingRecord("rate_not_reached", "warning", text, advice))
+    wait, ttft = m.cap_wait, m.e2e
+    if isinstance(wait, Distribution) and isinstance(ttft, Distribution):
+        held = wait.percentiles["p90"].value
+        if held > max(0.001, 0.01 * ttft.mean):
+            text = f"{name}: the concurrency cap held requests back ({held:.3g} s at p90): a closed loop in disguise"
+            found.append(
+                FindingRecord(
+                    "cap_bound", "warning", text, "raise concurrency, or read ttft_scheduled and e2e_scheduled"
+                )
+            )
+    if stage.steady_state.steady is False:
+        text = f"{name}: {stage.steady_state.message}"
+        found.append(
+            FindingRecord("not_steady", "warning", text, "set a longer warmup, or a load the server can carry")
+        )
+    few = [n for n in ("ttft", "tpot", "e2e") if _insufficient(getattr(m, n))]
+    if few:
+        levels = _insufficient(getattr(m, few[0]))
+        text = f"{name}: too few requests for limits of {', '.join(levels)} ({', '.join(few)})"
+        found.append(
+            FindingRecord("insufficient", "info", text, "run longer; p95 needs 72 requests, p99 368, p99.9 3688")
+        )
+    if m.output_length.source and "chunks" in m.output_length.source:
+        text = f"{name}: the server sent no usage; output tokens are counted as one a chunk"
+        found.append(
+            FindingRecord(
+                "tokens_from_chunks", "warning", text, "install the [tokenizers] extra, or let the server send usage"
+            )
+        )
+    return found
+
+
+def _random(stage: StageResult) -> float:
+    """0 for constant arrivals, where the rate is exact; else 1."""
+    load = stage.load.get("load", {})
+    return 0.0 if load.get("arrival", {}).get("type", "constant") == "constant" else 1.0
+
+
+def _insufficient(found: object) -> list[str]:
+    if not isinstance(found, Distribution):
+        return []
+    return [n for n, p in found.percentiles.items() if isinstance(p, Insufficient)]

@@ -1,0 +1,73 @@
+"""Relations that sound data satisfies. A broken one is a finding: something in the records is not what it seems."""
+
+from __future__ import annotations
+
+import math
+
+from ..domain.result import Absent, Distribution, Identity, Measured, Scalar, StageResult
+
+
+def identities(stage: StageResult) -> list[Identity]:
+    """The identity checks of one stage; ``holds`` is None where a side is absent."""
+    return [_conservation(stage), _gaps(stage), _little(stage), _monotone(stage), _rate(stage)]
+
+
+def compare(name: str, stage: int, left: Scalar, right: Scalar, tolerance: float) -> Identity:
+    """Whether both sides agree within the fraction ``tolerance`` of the greater."""
+    holds = None
+    if isinstance(left, Measured) and isinstance(right, Measured):
+        holds = abs(left.value - right.value) <= tolerance * max(abs(left.value), abs(right.value))
+    return Identity(name, stage, left, right, tolerance, holds)
+
+
+def _conservation(stage: StageResult) -> Identity:
+    r = stage.metrics.requests_total
+    ended = float(r.succeeded + r.failed + r.cancelled)
+    name = "sent = succeeded + failed + cancelled"
+    return compare(name, stage.index, Measured(float(r.sent), "requests"), Measured(ended, "requests"), 0.0)
+
+
+def _gaps(stage: StageResult) -> Identity:
+    """Mean time after the first token, by its ends and by the sum of the chunk gaps."""
+    m = stage.metrics
+    name = "e2e = ttft + chunk gaps"
+    if not (isinstance(m.e2e, Distribution) and isinstance(m.ttft, Distribution) and isinstance(m.itl, Distribution)):
+        return compare(name, stage.index, Absent("no chunk gaps"), Absent("no chunk gaps"), 0.01)
+    if m.e2e.count != m.ttft.count:
+        return compare(name, stage.index, Absent("not every answer was streamed"), Absent("no common base"), 0.01)
+    right = m.ttft.mean + m.itl.mean * m.itl.count / m.e2e.count
+    return compare(name, stage.index, Measured(m.e2e.mean, "s"), Measured(right, "s"), 0.01)
+
+
+def _little(stage: StageResult) -> Identity:
+    """Concurrency = rate x mean latency, as far as the window is long against the latency and nothing failed."""
+    m, name = stage.metrics, "Little's law"
+    clean = m.requests.succeeded == m.requests.sent
+    if not (isinstance(m.e2e, Distribution) and isinstance(m.achieved_rate, Measured) and clean):
+        why = Absent("holds for windows in which every request succeeded")
+        return compare(name, stage.index, m.concurrency, why, 0.1)
+    right = Measured(m.achieved_rate.value * m.e2e.mean, "requests")
+    edge = 2 * m.e2e.mean / stage.window.seconds + 2 / math.sqrt(m.e2e.count)
+    if edge > 0.4 or stage.steady_state.steady is False:
+        why = Absent("the window is too short, or not steady, for Little's law")
+        return compare(name, stage.index, m.concurrency, why, 0.1)
+    return compare(name, stage.index, m.concurrency, right, max(0.1, edge))
+
+
+def _monotone(stage: StageResult) -> Identity:
+    """Every percentile is at most the next: left counts the violations."""
+    wrong = 0
+    for name in ("ttft", "tpot", "itl", "ntpot", "e2e"):
+        found = getattr(stage.metrics, name)
+        if isinstance(found, Distribution):
+            values = [found.min, *(p.value for p in found.percentiles.values()), found.max]
+            wrong += sum(a > b for a, b in zip(values, values[1:], strict=False))
+    return compare("percentiles ascend", stage.index, Measured(float(wrong), ""), Measured(0.0, ""), 0.0)
+
+
+def _rate(stage: StageResult) -> Identity:
+    """Achieved against requested rate; where arrivals are random, as far as chance allows."""
+    m = stage.metrics
+    chance = 3 / math.sqrt(m.requests.sent) if m.requests.sent else 0.0
+    found = compare("achieved rate = requested rate", stage.index, m.achieved_rate, m.requested_rate, max(0.05, chance))
+    return found

@@ -1,0 +1,127 @@
+"""From a run to its result: the whole analysis, pure and deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..domain.result import (
+    RequestCounts,
+    RunResult,
+    RunStatus,
+    StageResult,
+    SteadyState,
+    TargetInfo,
+    Validity,
+    Window,
+)
+from .api import RunInput
+from .findings import findings
+from .gather import StageData, gather
+from .metrics import View, metrics, per_request, view
+from .saturation import saturation
+from .slos import judge, score
+from .steady import steady_state
+from .validity import validity
+
+
+def analyze(run: RunInput) -> RunResult:
+    """The result of a run. The same input gives the same result, however its records are cut into parts."""
+    data = gather(run)
+    benchmark = run.config.spec.benchmark
+    stages = [_stage(d, benchmark.goodput) for d in data]
+    windows = [d.window for d in data]
+    requests = _total([s.metrics.requests_total for s in stages])
+    valid = validity(run, windows, stages)
+    sweep = next((g.config.sweep for g in benchmark.load_generators if g.config.sweep), None)
+    knee = saturation(sweep, windows, stages)
+    slos = judge(run.config.spec.performance_targets.slos, stages, knee)
+    return RunResult(
+        run_id=run.run_id,
+        name=run.config.metadata.name,
+        status=_status(run, requests, valid, all(w.ended for w in windows)),
+        simulated=bool(run.manifest.get("simulated", False)),
+        config_digest=str(run.manifest.get("config_digest", "")),
+        tool_version=str(run.manifest.get("tool_version", "")),
+        started=_started(run),
+        ended=max((e.time for e in run.events), default=_started(run)),
+        target=_target(run.manifest.get("target") or {}),
+        validity=valid,
+        stages=stages,
+        requests=requests,
+        saturation=knee,
+        slos=slos,
+        slo_score=score(slos),
+        findings=findings(run, stages, requests, valid.identities),
+        missing_shards=tuple(run.missing_shards),
+    )
+
+
+def _stage(data: StageData, goodput: Mapping[str, float]) -> StageResult:
+    w, whole = data.window, view(data, goodput)
+    found = metrics(whole)
+    models = sorted(data.table.labels["model"].counts())
+    by_model = {m: found if len(models) == 1 else metrics(view(data, goodput, m)) for m in models}
+    return StageResult(
+        index=w.index,
+        name=str(w.plan.get("name", w.index)),
+        load_generator=w.generator,
+        load=dict(w.plan),
+        label=str(w.plan.get("label", "")),
+        window=Window(w.start, w.end, w.seconds),
+        metrics=found,
+        by_model=by_model,
+        steady_state=_steady(whole),
+    )
+
+
+def _steady(v: View) -> SteadyState:
+    """Judged on ttft, which grows with the queue; on e2e where nothing was streamed."""
+    latency = per_request(v.ok)
+    name = "ttft" if np.isfinite(latency["ttft"]).any() else "e2e"
+    return steady_state(latency[name][np.isfinite(latency[name])], name)
+
+
+def _total(counts: Sequence[RequestCounts]) -> RequestCounts:
+    errors: dict[str, int] = {}
+    for c in counts:
+        for name, n in c.errors.items():
+            errors[name] = errors.get(name, 0) + n
+    return RequestCounts(
+        sum(c.sent for c in counts),
+        sum(c.succeeded for c in counts),
+        sum(c.failed for c in counts),
+        sum(c.cancelled for c in counts),
+        dict(sorted(errors.items())),
+    )
+
+
+def _status(run: RunInput, requests: RequestCounts, valid: Validity, ended: bool) -> RunStatus:
+    """failed (nothing succeeded) before invalid (the client's fault) before partial (not whole) before ok.
+
+    A run that was cut before anything had ended is partial, not failed.
+    """
+    whole = run.complete and ended and not run.missing_shards
+    if not requests.succeeded and (whole or requests.failed):
+        return "failed"
+    if not valid.valid:
+        return "invalid"
+    return "ok" if whole else "partial"
+
+
+def _started(run: RunInput) -> int:
+    first = run.events[0].time if run.events else 0
+    return int(run.manifest.get("started") or first)
+
+
+def _target(info: Mapping[str, object]) -> TargetInfo:
+    more = info.get("info")
+    return TargetInfo(
+        type=str(info.get("type", "")),
+        url=str(info.get("url", "")),
+        model=None if info.get("model") is None else str(info["model"]),
+        server=None if info.get("server") is None else str(info["server"]),
+        fingerprint=str(info.get("fingerprint", "")),
+        info=dict(more) if isinstance(more, Mapping) else {},
+    )

@@ -1,0 +1,122 @@
+"""Whether the numbers describe the server: the client's lateness, the lengths, and the identities of sound data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config.model import ValidityLimits
+from ..domain.result import (
+    Absent,
+    Distribution,
+    DistributionOrAbsent,
+    Lengths,
+    Measured,
+    Reason,
+    Scalar,
+    StageResult,
+    Validity,
+    WorkerLoad,
+)
+from .api import RunInput
+from .client import worker_loads
+from .identities import identities
+from .windows import StageWindow
+
+_REMEDY = (
+    "use more workers (config.workers) or more machines (--shard), a lower rate or fewer streams, "
+    "or free a core of this machine for the client"
+)
+
+
+def validity(run: RunInput, windows: Sequence[StageWindow], stages: Sequence[StageResult]) -> Validity:
+    """The verdict on the client. Lag, delay and lengths decide; CPU use alone does not."""
+    limits = run.config.spec.benchmark.validity
+    reasons: list[Reason] = []
+    workers = worker_loads(run.events, windows)
+    for window, stage in zip(windows, stages, strict=True):
+        reasons += _delay(stage, limits)
+        reasons += _lag(worker_loads(run.events, [window]), stage, limits)
+        reasons += _length(stage, "input", stage.metrics.input_length, limits.length_tolerance)
+        reasons += _length(stage, "output", stage.metrics.output_length, limits.length_tolerance)
+    trip = run.manifest.get("idle_round_trip_s")
+    return Validity(
+        valid=not reasons,
+        reasons=reasons,
+        workers=workers,
+        schedule_delay_p99=_worst_delay(stages),
+        idle_round_trip=Absent("not measured") if trip is None else Measured(float(trip), "s"),
+        limits={
+            "schedule_delay_p99": Measured(limits.schedule_delay, "s"),
+            "loop_lag_p99": Measured(limits.loop_lag, "s"),
+            "relative": Measured(limits.relative, "fraction"),
+            "length_tolerance": Measured(limits.length_tolerance, "fraction"),
+        },
+        identities=[i for stage in stages for i in identities(stage)],
+    )
+
+
+def _median(*candidates: DistributionOrAbsent) -> float:
+    """Median of the first that was measured, else 0."""
+    return next((c.percentiles["p50"].value for c in candidates if isinstance(c, Distribution)), 0.0)
+
+
+def _worst_delay(stages: Sequence[StageResult]) -> Scalar:
+    found = [s.metrics.schedule_delay for s in stages]
+    values = [d.percentiles["p99"].value for d in found if isinstance(d, Distribution)]
+    return Measured(max(values), "s") if values else Absent("no request was sent inside a window")
+
+
+def _delay(stage: StageResult, limits: ValidityLimits) -> list[Reason]:
+    delay = stage.metrics.schedule_delay
+    if not isinstance(delay, Distribution):
+        return []
+    allowed = max(limits.schedule_delay, limits.relative * _median(stage.metrics.ttft, stage.metrics.e2e))
+    p99 = delay.percentiles["p99"].value
+    if p99 <= allowed:
+        return []
+    text = (
+        f"stage {stage.name}: requests left the client {p99 * 1e3:.3g} ms (p99) after they were ready; "
+        f"the limit is {allowed * 1e3:.3g} ms"
+    )
+    return [Reason("schedule_delay", text, _REMEDY, stage.index)]
+
+
+def _lag(workers: Sequence[WorkerLoad], stage: StageResult, limits: ValidityLimits) -> list[Reason]:
+    allowed = max(limits.loop_lag, limits.relative * _median(stage.metrics.itl))
+    late = [(w.loop_lag_p99.value, w.worker) for w in workers if isinstance(w.loop_lag_p99, Measured)]
+    if not late or max(late)[0] <= allowed:
+        return []
+    lag, worker = max(late)
+    text = (
+        f"stage {stage.name}: the event loop of worker {worker} was {lag * 1e3:.3g} ms late (p99); "
+        f"the limit is {allowed * 1e3:.3g} ms"
+    )
+    return [Reason("loop_lag", text, _REMEDY, stage.index)]
+
+
+def _length(stage: StageResult, side: str, lengths: Lengths, tolerance: float) -> list[Reason]:
+    """Lengths are judged where they were asked for and counted in tokens (not in chunks)."""
+    if not isinstance(lengths.deviation, Measured) or lengths.source is None or "chunks" in lengths.source:
+        return []
+    off = lengths.deviation.value
+    if abs(off) <= tolerance:
+        return []
+    asked, got = lengths.asked, lengths.achieved
+    numbers = (
+        f"{got.value:.4g} instead of {asked.value:.4g}"
+        if isinstance(asked, Measured | Absent) and isinstance(got, Measured) and isinstance(asked, Measured)
+        else "another length"
+    )
+    text = f"stage {stage.name}: {side} was {numbers} tokens ({off:+.1%}; the limit is {tolerance:.0%})"
+    return [Reason(f"{side}_length", text, _length_remedy(side, off), stage.index)]
+
+
+def _length_remedy(side: str, off: float) -> str:
+    if side == "input":
+        return "use prompts whose length the tool can make exact: endpoint completions with token ids, or the [tokenizers] extra"
+    if off < 0:
+        return (
+            "the model stopped by itself: set parameters.ignore_eos: true where the server knows it, or leave "
+            "output_length out to accept the model's own lengths; a short context of the server cuts answers too"
+        )
+    return "the server does not keep to max_tokens; check that it, or a proxy before it, passes that parameter on"

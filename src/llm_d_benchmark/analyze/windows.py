@@ -1,0 +1,105 @@
+"""The measured window of each stage, from the events; of a run that died, from its plan and the records seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..domain.events import Event, EventType
+from ..domain.records import MISSING
+from .api import RunInput
+
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StageWindow:
+    """A stage as it ran.
+
+    Attributes:
+        index: of the stage within the run.
+        generator: name of the load generator.
+        plan: the stage as ``Stage.to_dict`` says.
+        start, end: the window, epoch ns; a request or a chunk at ``end`` is outside.
+        ended: false where STAGE_END is missing and the window was derived.
+    """
+
+    index: int
+    generator: str
+    plan: Mapping[str, Any]
+    start: int
+    end: int
+    ended: bool
+
+    @property
+    def seconds(self) -> float:
+        return max(0, self.end - self.start) / _S
+
+    @property
+    def load(self) -> Mapping[str, Any]:
+        found = self.plan.get("load")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def rate(self) -> float | None:
+        value = self.load.get("rate")
+        return None if value is None else float(value)
+
+    @property
+    def concurrency(self) -> int | None:
+        value = self.load.get("concurrency")
+        return None if value is None else int(value)
+
+    @property
+    def arrival(self) -> str:
+        found = self.load.get("arrival")
+        return str(found.get("type", "constant")) if isinstance(found, Mapping) else "constant"
+
+    @property
+    def open_loop(self) -> bool:
+        return self.rate is not None or self.arrival in ("trace", "ramp", "steps", "spikes")
+
+
+def stage_windows(run: RunInput) -> list[StageWindow]:
+    """Windows by stage index. Of several shards' stages the common part is the window."""
+    starts: dict[int, list[Event]] = {}
+    ends: dict[int, list[Event]] = {}
+    for event in run.events:
+        if event.type is EventType.STAGE_START:
+            starts.setdefault(int(event.data["stage"]), []).append(event)
+        elif event.type is EventType.STAGE_END:
+            ends.setdefault(int(event.data["stage"]), []).append(event)
+    open_ended = {i for i in starts if len(ends.get(i, ())) < len(starts[i])}
+    seen = _last_times(run, open_ended) if open_ended else {}
+    return [_window(i, starts.get(i, []), ends.get(i, []), seen.get(i)) for i in sorted(starts.keys() | ends.keys())]
+
+
+def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None) -> StageWindow:
+    plan = {k: v for k, v in starts[0].data.items() if k not in ("stage", "generator", "start")} if starts else {}
+    generator = str((starts or ends)[0].data.get("generator", "native"))
+    if ends:
+        start = max(int(e.data["window_start"]) for e in ends)
+        end = min(int(e.data["window_end"]) for e in ends)
+        return StageWindow(index, generator, plan, start, max(start, end), len(ends) >= len(starts))
+    begun = max(int(e.data.get("start", e.time)) for e in starts)
+    start = begun + round(float(plan.get("warmup") or 0.0) * _S)
+    end = seen if seen is not None else start
+    if plan.get("duration") is not None:
+        end = min(end, start + round(float(plan["duration"]) * _S))
+    return StageWindow(index, generator, plan, start, max(start, end), False)
+
+
+def _last_times(run: RunInput, stages: set[int]) -> dict[int, int]:
+    """The last moment seen in the records of each of these stages."""
+    last: dict[int, int] = {}
+    for part in run.parts():
+        stage = part.ints("stage")
+        for index in stages:
+            mine = stage == index
+            for name in ("sent", "end"):
+                times = part.ints(name)[mine]
+                times = times[times != MISSING]
+                if len(times):
+                    last[index] = max(last.get(index, MISSING), int(times.max()) + 1)
+    return last
