@@ -165,6 +165,8 @@ class OpenAIServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        # asyncio does this by itself only for sockets made with an explicit protocol number
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         number = self.connections
         try:
