@@ -38,7 +38,7 @@ def _load(name: str, events: Sequence[Event]) -> WorkerLoad:
     return WorkerLoad(name, used, *loop_lag(events))
 
 
-def loop_lag(events: Sequence[Event]) -> list[Scalar]:
+def loop_lag(events: Sequence[Event]) -> tuple[Scalar, Scalar, Scalar]:
     """p50, p99 and max of the loop's lateness in seconds over several reports.
 
     Each report is taken as a distribution that is linear between 0, its p50, p99 and max, weighted by its ticks.
@@ -46,14 +46,14 @@ def loop_lag(events: Sequence[Event]) -> list[Scalar]:
     lags = [e.data["loop_lag_ms"] for e in events if isinstance(e.data.get("loop_lag_ms"), dict)]
     ticks = [float(e.data.get("ticks") or 1) for e in events if isinstance(e.data.get("loop_lag_ms"), dict)]
     if not lags:
-        return [Absent("the client reported no loop lag")] * 3
+        none = Absent("the client reported no loop lag")
+        return none, none, none
     points = np.asarray([[lag["p50"], lag["p99"], lag["max"]] for lag in lags], float) / 1e3
     weights = np.asarray(ticks) / sum(ticks)
     at = np.unique(np.concatenate([[0.0], points.ravel()]))
     share = sum(w * _below(row, at) for w, row in zip(weights, points, strict=True))
-    return [Measured(float(np.interp(level, share, at)), "s") for level in _LEVELS[:2]] + [
-        Measured(float(points[:, 2].max()), "s")
-    ]
+    p50, p99 = (float(np.interp(level, share, at)) for level in _LEVELS[:2])
+    return Measured(p50, "s"), Measured(p99, "s"), Measured(float(points[:, 2].max()), "s")
 
 
 def _below(row: FloatArray, at: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ ADVICE: Mapping[str, str] = MappingProxyType(
     {
         "connect": "check the URL and that the server runs and listens there",
         "tls": "give the server's CA with spec.target.existing.tls.ca_file, or check its certificate",
-        "http_4xx": "check the model name, the API key and the request parameters; the server's answer is in the records",
+        "http_4xx": "check the model name, the API key and the request parameters",
         "http_429": "the server limits the rate: lower the load, or raise its limit",
         "http_5xx": "look into the server's log",
         "redirect": "give the final URL; redirects are not followed",
@@ -63,7 +63,7 @@ def _of_stage(stage: StageResult) -> list[FindingRecord]:
         wanted, got = m.requested_rate.value, m.achieved_rate.value
         if got < (0.95 - 2 / max(1, m.requests.sent) ** 0.5 * (_random(stage))) * wanted:
             text = f"{name}: {got:.4g} of {wanted:.4g} requests/s were sent"
-            advice = "the concurrency cap, or the server behind it, did not let more through: raise the cap or lower the rate"
+            advice = "the cap, or the server behind it, did not let more through: raise concurrency or lower the rate"
             found.append(FindingRecord("rate_not_reached", "warning", text, advice))
     wait, ttft = m.cap_wait, m.e2e
     if isinstance(wait, Distribution) and isinstance(ttft, Distribution):
@@ -77,16 +77,12 @@ def _of_stage(stage: StageResult) -> list[FindingRecord]:
             )
     if stage.steady_state.steady is False:
         text = f"{name}: {stage.steady_state.message}"
-        found.append(
-            FindingRecord("not_steady", "warning", text, "set a longer warmup, or a load the server can carry")
-        )
+        found.append(FindingRecord("not_steady", "warning", text, "set a longer warmup, or a lower load"))
     few = [n for n in ("ttft", "tpot", "e2e") if _insufficient(getattr(m, n))]
     if few:
         levels = _insufficient(getattr(m, few[0]))
         text = f"{name}: too few requests for limits of {', '.join(levels)} ({', '.join(few)})"
-        found.append(
-            FindingRecord("insufficient", "info", text, "run longer; p95 needs 72 requests, p99 368, p99.9 3688")
-        )
+        found.append(FindingRecord("insufficient", "info", text, "run longer: p95 needs 72, p99 368, p99.9 3688"))
     if m.output_length.source and "chunks" in m.output_length.source:
         text = f"{name}: the server sent no usage; output tokens are counted as one a chunk"
         found.append(

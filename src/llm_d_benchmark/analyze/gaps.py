@@ -86,7 +86,7 @@ class GapCounts:
 def add_rows(
     counts: GapCounts, per_token: GapCounts, times: Ragged, tokens: Ragged, blocks: npt.NDArray[np.int32]
 ) -> None:
-    """Counts the gaps of rows of chunk times; ``per_token`` those divided by the tokens of the later chunk, once a token."""
+    """Counts the gaps of rows of chunk times; ``per_token``: divided by the later chunk's tokens, once a token."""
     lengths = times.lengths
     many = np.maximum(lengths - 1, 0)
     inside = _not_first(times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from ..domain.result import Absent, Distribution, Identity, Measured, Scalar, StageResult
 
@@ -61,7 +62,7 @@ def _monotone(stage: StageResult) -> Identity:
         found = getattr(stage.metrics, name)
         if isinstance(found, Distribution):
             values = [found.min, *(p.value for p in found.percentiles.values()), found.max]
-            wrong += sum(a > b for a, b in zip(values, values[1:], strict=False))
+            wrong += sum(a > b for a, b in pairwise(values))
     return compare("percentiles ascend", stage.index, Measured(float(wrong), ""), Measured(0.0, ""), 0.0)
 
 
@@ -69,5 +70,4 @@ def _rate(stage: StageResult) -> Identity:
     """Achieved against requested rate; where arrivals are random, as far as chance allows."""
     m = stage.metrics
     chance = 3 / math.sqrt(m.requests.sent) if m.requests.sent else 0.0
-    found = compare("achieved rate = requested rate", stage.index, m.achieved_rate, m.requested_rate, max(0.05, chance))
-    return found
+    return compare("achieved rate = requested rate", stage.index, m.achieved_rate, m.requested_rate, max(0.05, chance))

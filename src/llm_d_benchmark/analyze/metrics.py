@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..domain.records import MISSING
+from ..domain.records import MISSING, IntArray
 from ..domain.result import Absent, Distribution, Lengths, Measured, Metrics, RequestCounts, Scalar
 from .gaps import GapCounts
 from .gather import BoolArray, StageData, Table
@@ -69,6 +69,7 @@ def metrics(v: View) -> Metrics:
     no_stream = NO_STREAM if len(ok) and not ok.streaming.any() else NONE_OK
     loop = NONE_OK if w.open_loop else CLOSED
     sent_ok = len(ok) > 0
+    single = "no answer had more than one token" if sent_ok and no_stream == NONE_OK else ""
     output, inputs = _token_rate(v), _input_rate(v)
     return Metrics(
         requests=counts(v.sent),
@@ -79,7 +80,7 @@ def metrics(v: View) -> Metrics:
             latency["tpot"],
             "no answer had more than one counted token" if no_stream == NONE_OK and sent_ok else no_stream,
         ),
-        itl=v.gaps.distribution("no answer had more than one chunk" if no_stream == NONE_OK and sent_ok else no_stream),
+        itl=v.gaps.distribution(single or no_stream),
         itl_per_token=v.gaps_per_token.distribution(
             "the server sends no usage with every chunk" if sent_ok else NONE_OK
         ),
@@ -143,7 +144,7 @@ def per_request(t: Table) -> dict[str, FloatArray]:
     }
 
 
-def _since(later: FloatArray, earlier: FloatArray) -> FloatArray:
+def _since(later: IntArray, earlier: IntArray) -> FloatArray:
     known = (later != MISSING) & (earlier != MISSING)
     return np.where(known, (np.where(known, later, 0) - np.where(known, earlier, 0)) / 1e9, np.nan)
 

@@ -80,7 +80,7 @@ def design_effect(below: FloatArray, sizes: FloatArray) -> float:
         below: values at most x, in each block.
         sizes: all values, in each block.
 
-    The variance is that of a bootstrap of whole blocks with a fixed seed; the few blocks are allowed for by Student's t.
+    The variance is that of a bootstrap of whole blocks, seed fixed; Student's t allows for their small number.
     """
     used = sizes > 0
     below, sizes = below[used], sizes[used]
@@ -91,7 +91,7 @@ def design_effect(below: FloatArray, sizes: FloatArray) -> float:
     weights = np.random.default_rng(20_240_501).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
     variance = float(np.var((weights @ below) / (weights @ sizes))) * blocks / (blocks - 1)
     wider = (stats.t.ppf(1 - _TAIL, blocks - 1) / stats.norm.ppf(1 - _TAIL)) ** 2
-    return max(1.0, variance * wider / (share * (1 - share) / n))
+    return float(max(1.0, variance * wider / (share * (1 - share) / n)))
 
 
 def dependent(ecdf: Ecdf, effects: dict[str, float]) -> dict[str, Percentile]:
@@ -114,7 +114,7 @@ def dependent(ecdf: Ecdf, effects: dict[str, float]) -> dict[str, Percentile]:
 
 
 def autocorrelated(series: FloatArray) -> bool:
-    """Whether successive values depend on each other: lag-1 autocorrelation beyond what chance gives (one-sided 2.5 %)."""
+    """Whether successive values depend on each other: lag-1 autocorrelation beyond what chance gives ."""
     n = len(series)
     if n < 5 * _LEAST_BLOCKS:
         return False
@@ -149,4 +149,4 @@ def distribution(values: FloatArray, unit: str, absent: str) -> Distribution | A
 
 def _effect(values: FloatArray, blocks: Ints, at: float) -> float:
     sizes = np.bincount(blocks).astype(float)
-    return design_effect(np.bincount(blocks, weights=values <= at, minlength=len(sizes)), sizes)
+    return design_effect(np.bincount(blocks, weights=values <= at, minlength=len(sizes)).astype(float), sizes)

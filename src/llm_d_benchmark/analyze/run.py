@@ -30,7 +30,7 @@ def analyze(run: RunInput) -> RunResult:
     """The result of a run. The same input gives the same result, however its records are cut into parts."""
     data = gather(run)
     benchmark = run.config.spec.benchmark
-    stages = [_stage(d, benchmark.goodput) for d in data]
+    stages = [_stage(d, {str(k): x for k, x in benchmark.goodput.items()}) for d in data]
     windows = [d.window for d in data]
     requests = _total([s.metrics.requests_total for s in stages])
     valid = validity(run, windows, stages)

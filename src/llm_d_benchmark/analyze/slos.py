@@ -63,9 +63,7 @@ def _judge_stage(slo: Slo, stage: StageResult) -> SloResult:
     if slo.target.holds(far):
         return _result(slo, stage.index, "pass", value, Measured(far, value.unit), "met by the confidence bound")
     if not slo.target.holds(near):
-        return _result(
-            slo, stage.index, "fail", value, Measured(near, value.unit), "violated by both confidence bounds"
-        )
+        return _result(slo, stage.index, "fail", value, Measured(near, value.unit), "violated by both bounds")
     text = "the confidence limits lie on both sides of the target; run longer"
     return _result(slo, stage.index, "inconclusive", value, Measured(far, value.unit), text)
 

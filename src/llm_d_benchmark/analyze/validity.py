@@ -102,18 +102,14 @@ def _length(stage: StageResult, side: str, lengths: Lengths, tolerance: float) -
     if abs(off) <= tolerance:
         return []
     asked, got = lengths.asked, lengths.achieved
-    numbers = (
-        f"{got.value:.4g} instead of {asked.value:.4g}"
-        if isinstance(asked, Measured | Absent) and isinstance(got, Measured) and isinstance(asked, Measured)
-        else "another length"
-    )
+    numbers = " instead of ".join(f"{x.value:.4g}" for x in (got, asked) if isinstance(x, Measured))
     text = f"stage {stage.name}: {side} was {numbers} tokens ({off:+.1%}; the limit is {tolerance:.0%})"
     return [Reason(f"{side}_length", text, _length_remedy(side, off), stage.index)]
 
 
 def _length_remedy(side: str, off: float) -> str:
     if side == "input":
-        return "use prompts whose length the tool can make exact: endpoint completions with token ids, or the [tokenizers] extra"
+        return "use endpoint completions with token ids, or the [tokenizers] extra, for exact prompts"
     if off < 0:
         return (
             "the model stopped by itself: set parameters.ignore_eos: true where the server knows it, or leave "
