@@ -84,8 +84,9 @@ A bare price in a limit (`<$0.001`) is per whatever its metric prices.
 ## What a load generator does without being told
 
 No load at all is a closed loop of {CONCURRENCY} (a trace: its own times). Synthetic prompts are {INPUT_LENGTH} tokens
-in and {OUTPUT_LENGTH} out. A stage takes from the generator's keys what it does not set, and those take `duration`,
-`warmup` and `cooldown` from `spec.benchmark`. A rate with a concurrency is an open loop with that cap.
+in and {OUTPUT_LENGTH} out. A stage takes from the generator's keys what it does not set; one that names a load of its
+own takes no other load from them. `duration`, `warmup` and `cooldown` come from `spec.benchmark` in the end. A rate with
+a concurrency is an open loop with that cap.
 """
 
 

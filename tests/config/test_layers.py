@@ -123,6 +123,19 @@ def test_a_stage_with_a_rate_gets_no_cap_by_default(tmp_path: Path) -> None:
     assert [s.concurrency for s in load.stages] == [None, 4]
 
 
+def test_a_stage_that_names_its_load_does_not_inherit_the_generators(tmp_path: Path) -> None:
+    sets = [
+        f"{LOAD}.request_rate=2",
+        f"{LOAD}.arrival=poisson",
+        f"{LOAD}.ramp=0s",
+        f"{LOAD}.stages=[{{concurrency: 2}}, {{}}]",
+    ]
+    load = load_config([], env={}, sets=sets).config.spec.benchmark.load_generators[0].config
+    assert [s.concurrency for s in load.stages] == [2, None]
+    with pytest.raises(ConfigError, match="stage 0: arrival 'gamma' needs request_rate"):
+        load_config([], env={}, sets=[f"{LOAD}.request_rate=2", f"{LOAD}.stages=[{{arrival: gamma}}]"])
+
+
 def test_a_trace_without_a_load_is_replayed_at_its_own_times() -> None:
     load = load_config([], env={}, sets=[f"{LOAD}.workload={{type: trace, path: t.csv}}"])
     config = load.config.spec.benchmark.load_generators[0].config

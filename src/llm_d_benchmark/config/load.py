@@ -218,8 +218,7 @@ class LoadConfig(Shape):
         if not self.stages:
             _check_shape(self, "")
         for i, stage in enumerate(self.stages):
-            own = {k: getattr(stage, k) for k in Shape.model_fields if getattr(stage, k) is not None}
-            _check_shape(self.model_copy(update=own), f"stage {i}: ")
+            _check_shape(_load_of(stage, self), f"stage {i}: ")
         return self
 
     def _check_sweep(self, sweep: Sweep) -> None:
@@ -227,6 +226,15 @@ class LoadConfig(Shape):
             raise ValueError(f"a sweep over {sweep.over} chooses the load itself; leave it out beside 'sweep'")
         if self.arrival is not None and (sweep.over == "concurrency" or self.arrival.type not in PROCESSES):
             raise ValueError(f"a sweep over {sweep.over} cannot have arrival '{self.arrival.type}'")
+
+
+def _load_of(stage: Shape, defaults: Shape) -> Shape:
+    """A stage's load as it will be run: one that names a load of its own does not inherit the other load keys."""
+    if stage.concurrency is None and stage.request_rate is None and stage.arrival is None:
+        return defaults if stage.ramp is None else defaults.model_copy(update={"ramp": stage.ramp})
+    if stage.arrival is None and stage.request_rate is not None and defaults.arrival is not None:
+        return stage.model_copy(update={"arrival": defaults.arrival})
+    return stage
 
 
 def _check_shape(shape: Shape, where: str) -> None:
