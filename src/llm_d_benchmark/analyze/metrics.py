@@ -76,10 +76,7 @@ def metrics(v: View) -> Metrics:
         requests_total=counts(v.table),
         error_rate=_error_rate(v),
         ttft=_latency(latency["ttft"], no_stream),
-        tpot=_latency(
-            latency["tpot"],
-            "no answer had more than one counted token" if no_stream == NONE_OK and sent_ok else no_stream,
-        ),
+        tpot=_latency(latency["tpot"], single or no_stream),
         itl=v.gaps.distribution(single or no_stream),
         itl_per_token=v.gaps_per_token.distribution(
             "the server sends no usage with every chunk" if sent_ok else NONE_OK

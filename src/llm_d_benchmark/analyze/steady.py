@@ -44,11 +44,8 @@ def steady_state(values: FloatArray, series: str) -> SteadyState:
 
 
 def _error(head: FloatArray, rest: FloatArray) -> float:
-    """Standard error of the difference of the means, from means of batches."""
-    return float(np.sqrt(_variance_of_mean(head) + _variance_of_mean(rest)))
-
-
-def _variance_of_mean(values: FloatArray) -> float:
-    batches = min(10, len(values) // 2)
-    means = [part.mean() for part in np.array_split(values, batches)]
-    return float(np.var(means, ddof=1)) / batches
+    """Standard error of the difference of the means. The rest gives the spread: a transient would inflate the head's."""
+    batches = min(10, len(rest) // 2)
+    means = [part.mean() for part in np.array_split(rest, batches)]
+    variance = float(np.var(means, ddof=1)) / batches
+    return float(np.sqrt(variance * (1 + len(rest) / len(head))))
