@@ -12,7 +12,7 @@ from llm_d_benchmark.analyze.run import analyze
 from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.domain.result import Absent, Distribution, Measured, Scalar
 
-from ..support.records import START, make_records, run_input, stage_events
+from ..support.records import START, S, make_records, run_input, stage_events
 
 MS = 1_000_000
 
@@ -143,3 +143,53 @@ def test_curves_keep_every_request() -> None:
     assert sum(found.timeline.sent) == 100
     assert sum(found.timeline.failed) == 10
     assert len(found.quantiles["itl"]) == 201
+
+
+def test_a_sweep_finds_the_last_rate_the_server_carried() -> None:
+    parts, events = [], []
+    for index, (rate, ttft) in enumerate([(10, 0.05), (20, 0.05), (40, 6.0)]):
+        start = START + index * 100 * S
+        parts.append(make_records(rate * 10, stage=index, rate=rate, ttft=ttft, start=start))
+        events += stage_events(10, index=index, rate=rate, start=start)
+    spec = {
+        "benchmark": {"load_generators": [{"type": "native", "config": {"sweep": {"over": "rate", "start": 10}}}]},
+        "performance_targets": {"slos": [{"name": "ttft.p50", "target": "<1s"}]},
+    }
+    result = analyze(run_input(parts, events, spec=spec))
+    assert result.saturation is not None
+    assert (value(result.saturation.knee), result.saturation.knee_stage) == (20, 1)
+    assert len(result.saturation.curve) == 3
+    assert [(s.verdict, s.stage) for s in result.slos] == [("pass", 1)]  # the overloaded stage does not count
+
+
+def test_a_binding_cap_is_a_closed_loop_in_disguise() -> None:
+    records = make_records(100, scheduled=START)
+    records.columns["ready"][:] = records.ints("sent")  # type: ignore[index]
+    result = analyze(run_input([records], stage_events(10, concurrency=1)))
+    assert "cap_bound" in [f.code for f in result.findings]
+    assert result.validity.valid
+
+
+def test_missing_shards_and_broken_counts_are_named() -> None:
+    result = analyze(run_input([make_records(100, output_source="chunks")], stage_events(10), missing_shards=(1,)))
+    assert result.status == "partial"
+    assert {"missing_shards", "tokens_from_chunks", "insufficient"} <= {f.code for f in result.findings}
+
+
+def test_each_model_has_metrics_of_its_own() -> None:
+    parts = [make_records(100), make_records(50, stage=0, model="lora", ttft=0.5, seed=1)]
+    stage = analyze(run_input(parts, stage_events(10))).stages[0]
+    assert {m: x.requests.sent for m, x in stage.by_model.items()} == {"m": 100, "lora": 50}
+    lora = stage.by_model["lora"]
+    assert isinstance(lora.ttft, Distribution)
+    assert lora.ttft.mean == pytest.approx(0.5, rel=0.1)
+    assert isinstance(lora.itl, Distribution)
+    assert lora.itl.count == 50 * 15
+
+
+def test_usage_in_every_chunk_gives_a_gap_per_token() -> None:
+    row = by_hand(chunk_tokens=[1, 1, 3])
+    m = analyze(run_input([Records.from_rows([row])], stage_events(0.2))).stages[0].metrics
+    assert isinstance(m.itl_per_token, Distribution)
+    assert (m.itl_per_token.count, m.itl_per_token.mean) == (4, pytest.approx(0.05))
+    assert value(m.output_tokens_per_second) == pytest.approx(2 / 0.2)

@@ -44,7 +44,7 @@ def steady_state(values: FloatArray, series: str) -> SteadyState:
 
 
 def _error(head: FloatArray, rest: FloatArray) -> float:
-    """Standard error of the difference of the means. The rest gives the spread: a transient would inflate the head's."""
+    """Standard error of the means' difference. The rest gives the spread, as a transient inflates the head's."""
     batches = min(10, len(rest) // 2)
     means = [part.mean() for part in np.array_split(rest, batches)]
     variance = float(np.var(means, ddof=1)) / batches
