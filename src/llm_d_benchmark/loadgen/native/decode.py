@@ -32,7 +32,7 @@ class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -45,7 +45,7 @@ class _Choice(msgspec.Struct, gc=False):
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
     object: str | None = None
     message: str | None = None
 
@@ -158,7 +158,7 @@ def _content(choice: _Choice) -> str | None:
         return delta.content
     if delta.reasoning_content or delta.reasoning:
         return ""
-    if delta.tool_calls is not None and bytes(delta.tool_calls) not in (b"null", b"[]"):
+    if delta.tool_calls:
         return ""
     return choice.text or None
 
@@ -204,10 +204,7 @@ def _judge(out: Decoded, done: bool, rest: bytes) -> None:
 
 def _error_text(chunk: _Chunk) -> str:
     """The kind of error a server reported; its message may quote the prompt, so only type and code are kept."""
-    try:
-        value: Any = msgspec.json.decode(chunk.error) if chunk.error is not None else None
-    except msgspec.DecodeError:
-        value = None
+    value = chunk.error
     if not isinstance(value, dict):
         return "error event"
     parts = [str(value[k]) for k in ("type", "code") if isinstance(value.get(k), str | int)]

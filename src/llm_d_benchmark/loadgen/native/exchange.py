@@ -119,15 +119,21 @@ class Exchange:
             self._timer = self._pool.loop.call_later((self._deadline - now) / 1e9, self._first_token_limit, sent)
 
     def _abort(self, error: ErrorClass, message: str) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._drop()
         self._fail(error, message)
+
+    def _drop(self) -> None:
+        """Give the connection up, but keep what it says of the pieces that came."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.http_status = connection.status or None
+            self.encoding = connection.encoding
+            connection.close()
 
     def cancel(self) -> None:
         """End it now; what arrived so far is kept."""
         if self.outcome is Outcome.PENDING:
-            if self._connection is not None:
-                self._connection.close()
+            self._drop()
             if self.sent is None:
                 self.sent = monotonic_ns()
             self._finish(Outcome.CANCELLED)

@@ -1,0 +1,200 @@
+"""What real servers send, taken apart correctly; what is wrong, put in its class."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llm_d_benchmark.domain.records import MISSING, RECORD_COLUMNS, Status
+from tests.loadgen.fakes import Ran, Sessions, closed, run
+from tests.support.openai_server import CHAT_OVERHEAD, OpenAIServer
+
+SOUND = (
+    "ok", "no_done", "no_usage", "gzip", "deflate", "split", "coalesced", "crlf", "comments", "multi_line", "role_only",
+    "null_delta", "reasoning", "tool_calls", "continue_100", "close_after_each", "until_close",
+)  # fmt: skip
+BROKEN = {
+    "http_500": "http_5xx", "http_400": "http_4xx", "http_429": "http_429", "cut": "truncated", "cut_clean": "truncated",
+    "garbage": "protocol", "garbage_http": "protocol", "error_event": "server_error_event",
+    "error_event_plain": "server_error_event", "redirect": "redirect", "empty": "no_content",
+    "stall": "timeout_first_token", "stall_half": "timeout_total", "refuse": "connect",
+}  # fmt: skip
+TIMEOUTS = {"timeouts": {"first_token": 0.4, "total": 0.8}}
+
+
+@pytest.fixture(scope="module")
+def server():  # type: ignore[no-untyped-def]
+    with OpenAIServer(ttft=0.005, itl=0.002) as running:
+        yield running
+
+
+def one_of(server: OpenAIServer, how: str, n: int = 3, endpoint: str = "chat", **more: object) -> Ran:
+    server.requests.clear()
+    server.behaviour = how
+    stage = closed(1, num_requests=n, endpoint=endpoint, streaming=more.pop("streaming", True))
+    return run(server, stage, config={**TIMEOUTS, **more.pop("config", {})}, **more)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("how", SOUND)
+def test_every_sound_stream_counts_its_tokens(server: OpenAIServer, how: str) -> None:
+    ran = one_of(server, how)
+    r = ran.records
+    assert ran.labels("status") == ["ok"] * 3
+    assert r.ragged("chunk_times").lengths.tolist() == [4, 4, 4]
+    assert r.ints("output_tokens").tolist() == [4, 4, 4]
+    assert ran.labels("output_source") == ["chunks" if how == "no_usage" else "usage"] * 3
+    assert ran.labels("finish_reason") == ["length"] * 3
+    expected = MISSING if how == "no_usage" else 3 + CHAT_OVERHEAD
+    assert r.ints("input_tokens").tolist() == [expected] * 3
+    assert ran.labels("input_source") == [None if how == "no_usage" else "usage"] * 3
+    assert r.ragged("chunk_tokens").lengths.tolist() == [0, 0, 0]
+    assert r.ints("http_status").tolist() == [200] * 3
+
+
+@pytest.mark.parametrize("how", ["ok", "split", "crlf", "gzip", "null_delta", "comments"])
+def test_times_are_those_of_the_server(server: OpenAIServer, how: str) -> None:
+    """The server keeps its own truth: chunk k left it at sent[k]; the client saw it within some milliseconds of that."""
+    ran = one_of(server, how)
+    offset = time.time_ns() - time.monotonic_ns()
+    for i, request in enumerate(sorted(server.inference, key=lambda q: q.received)):
+        row = int(np.argsort(ran.records.ints("sent"))[i])
+        times = ran.records.ints("sent")[row] + ran.records.ragged("chunk_times").row(row).astype(np.int64) * 1000
+        late = times - offset - np.asarray(request.sent)
+        assert (late > -2_000_000).all(), late
+        assert np.median(late) < 10_000_000, late
+
+
+@pytest.mark.parametrize(("how", "error"), BROKEN.items())
+def test_every_broken_answer_gets_its_class(server: OpenAIServer, how: str, error: str) -> None:
+    ran = one_of(server, how, n=2)
+    assert ran.labels("status") == ["failed"] * 2
+    assert ran.labels("error_class") == [error] * 2
+    for message in ran.labels("error"):
+        assert message
+        assert len(message) < 160
+        assert "three" not in message
+        assert "wörd" not in message
+    if how in ("cut", "stall_half", "error_event"):  # what came before the failure is kept
+        assert ran.records.ragged("chunk_times").lengths.tolist() == [2, 2]
+
+
+def test_usage_in_every_chunk_gives_tokens_per_chunk() -> None:
+    with OpenAIServer(usage="every", ttft=0.005) as server:
+        server.behaviour = "multi_token"
+        turn = Sessions().turns[0]
+        many = Sessions(turns=(type(turn)("a b", output_asked=8),))
+        ran = run(server, closed(1, num_requests=2), sessions=many)
+    assert [ran.records.ragged("chunk_tokens").row(i).tolist() for i in range(2)] == [[3, 3, 2]] * 2
+    assert ran.records.ints("output_tokens").tolist() == [8, 8]
+    assert ran.records.ragged("chunk_times").lengths.tolist() == [3, 3]
+
+
+def test_multi_token_chunks_without_usage_count_as_chunks(server: OpenAIServer) -> None:
+    ran = one_of(server, "multi_token")
+    assert ran.records.ints("output_tokens").tolist() == [4] * 3
+    assert ran.records.ragged("chunk_times").lengths.tolist() == [2] * 3
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+@pytest.mark.parametrize("streaming", [True, False])
+def test_both_apis_streamed_and_not(server: OpenAIServer, endpoint: str, streaming: bool) -> None:
+    ran = one_of(server, "ok", endpoint=endpoint, streaming=streaming)
+    r = ran.records
+    assert ran.labels("status") == ["ok"] * 3
+    assert r.ints("output_tokens").tolist() == [4] * 3
+    assert r.bools("streaming").tolist() == [streaming] * 3
+    if streaming:
+        assert (r.ints("first_token") > r.ints("sent")).all()
+        assert (r.ints("end") >= r.ints("last_token")).all()
+    else:
+        assert (r.ints("first_token") == MISSING).all()
+        assert r.ragged("chunk_times").lengths.tolist() == [0] * 3
+    body = server.inference[0].body
+    assert ("messages" in body) == (endpoint == "chat")
+    assert body["max_tokens"] == 4
+    assert body["stream"] is streaming
+    assert (body.get("stream_options") == {"include_usage": True}) == streaming
+
+
+@pytest.mark.parametrize(
+    ("how", "error"), [("garbage", "protocol"), ("cut", "truncated"), ("error_event", "server_error_event"),
+                       ("stall", "timeout_total")],
+)  # fmt: skip
+def test_unstreamed_failures_have_their_class_too(server: OpenAIServer, how: str, error: str) -> None:
+    ran = one_of(server, how, n=2, streaming=False)
+    assert ran.labels("error_class") == [error] * 2
+
+
+def test_token_ids_and_parameters_reach_the_server(server: OpenAIServer) -> None:
+    turn = type(Sessions().turns[0])((5, 6, 7), 3, 4, params={"stop": ["x"]})
+    ran = one_of(
+        server, "ok", endpoint="completions", sessions=Sessions(turns=(turn,)),
+        config={"parameters": {"temperature": 0, "ignore_eos": True}},
+    )  # fmt: skip
+    body = server.inference[0].body
+    assert body["prompt"] == [5, 6, 7]
+    assert (body["temperature"], body["ignore_eos"], body["stop"], body["model"]) == (0, True, ["x"], "test-model")
+    assert ran.records.ints("input_tokens").tolist() == [3] * 3
+    assert ran.records.ints("input_asked").tolist() == [3] * 3
+
+
+def test_cached_tokens_are_kept() -> None:
+    with OpenAIServer(cached_tokens=2) as server:
+        ran = run(server, closed(1, num_requests=2))
+    assert ran.records.ints("cached_tokens").tolist() == [2, 2]
+
+
+def test_an_idle_connection_that_the_server_closed_is_replaced_silently(server: OpenAIServer) -> None:
+    """Every reused connection is dropped when its next request comes: one silent re-send, which is no retry."""
+    ran = one_of(server, "drop_idle", n=4)
+    assert ran.labels("status") == ["ok"] * 4
+    assert ran.records.ints("attempts").tolist() == [1] * 4
+
+
+def test_connections_are_reused_and_their_set_up_is_a_column(server: OpenAIServer) -> None:
+    before = server.connections
+    ran = one_of(server, "ok", n=20)
+    assert server.connections - before == 1
+    assert (ran.records.ints("connect") == MISSING).all()  # opened before the load began
+    ran = one_of(server, "close_after_each", n=6)
+    connect = ran.records.ints("connect")
+    assert (connect[1:] > 0).any()
+
+
+def test_retries_happen_only_where_asked_and_keep_the_first_sent(server: OpenAIServer) -> None:
+    server.requests.clear()
+    server._count = 0
+    server.behaviour = lambda n: "http_429" if n % 2 == 0 else "ok"
+    retries = {"retries": {"max": 2, "backoff": "300ms"}}
+    began = time.monotonic()
+    ran = run(server, closed(1, num_requests=2), config=retries)
+    assert time.monotonic() - began < 3
+    assert ran.labels("status") == ["ok", "ok"]
+    assert ran.records.ints("attempts").tolist() == [2, 2]
+    first = [q for q in server.inference if q.behaviour == "http_429"][0]
+    sent = ran.records.ints("sent").min()
+    assert abs(sent - (first.received + time.time_ns() - time.monotonic_ns())) < 50_000_000
+    server.behaviour = "http_500"
+    ran = run(server, closed(1, num_requests=1), config={"retries": {"max": 2, "backoff": 0}})
+    assert (ran.labels("status"), ran.records.ints("attempts").tolist()) == (["failed"], [3])
+    server.behaviour = "http_400"
+    ran = run(server, closed(1, num_requests=1), config={"retries": {"max": 2, "backoff": 0}})
+    assert ran.records.ints("attempts").tolist() == [1]
+
+
+def test_retry_after_is_honoured() -> None:
+    with OpenAIServer(retry_after="1", behaviour=lambda n: "http_429" if n == 0 else "ok") as server:
+        ran = run(server, closed(1, num_requests=1), config={"retries": {"max": 1, "backoff": 0}})
+        assert ran.labels("status") == ["ok"]
+        first, second = server.inference
+        assert second.received - first.received > 0.95e9
+
+
+def test_every_column_is_there_with_one_length(server: OpenAIServer, tmp_path: Path) -> None:
+    ran = one_of(server, "ok", folder=tmp_path)
+    assert set(ran.records.columns) == {c.name for c in RECORD_COLUMNS}
+    assert {len(v) for v in ran.records.columns.values()} == {3}
+    assert ran.count(Status.OK) == 3
