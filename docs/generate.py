@@ -85,7 +85,7 @@ A bare price in a limit (`<$0.001`) is per whatever its metric prices.
 
 No load at all is a closed loop of {CONCURRENCY} (a trace: its own times). Synthetic prompts are {INPUT_LENGTH} tokens
 in and {OUTPUT_LENGTH} out. A stage takes from the generator's keys what it does not set; one that names a load of its
-own takes no other load from them. `duration`, `warmup` and `cooldown` come from `spec.benchmark` in the end. A rate with
+own takes no other load from them. `duration`, `warmup` and `cooldown` come from `spec.benchmark` last. A rate with
 a concurrency is an open loop with that cap.
 """
 

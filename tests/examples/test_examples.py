@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from llm_d_benchmark.config.layers import LoadedConfig, load_config, load_resolved
 from llm_d_benchmark.config.model import Spec
+from llm_d_benchmark.workload.api import PromptSizer, WorkloadContext
+from llm_d_benchmark.workload.registry import create_workload
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
@@ -30,6 +32,14 @@ def test_it_loads_and_is_read_back(path: Path) -> None:
 def test_our_own_examples_need_nothing_deprecated(path: Path) -> None:
     assert load(path).warnings == ()
     assert load(path).config.spec.target is not None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_workload_takes_its_options(path: Path) -> None:
+    for generator in load(path).config.spec.benchmark.load_generators:
+        options = dict(generator.config.workload)
+        context = WorkloadContext(sizer=cast(PromptSizer, None), endpoint="chat", options=options)
+        assert create_workload(options, context) is not None
 
 
 CHECKS: dict[str, Callable[[Spec], Any]] = {
