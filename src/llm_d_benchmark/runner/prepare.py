@@ -19,7 +19,7 @@ from ..target.probe import ServerProbe
 from ..workload.api import PromptSizer, WorkloadContext
 from ..workload.registry import create_workload
 from ..workload.schedule import build_schedule
-from ..workload.sizers import SizerReport, build_sizer
+from ..workload.sizing import SizerReport, build_sizer
 from ..workload.stages import stage_source
 from .options import RunOptions
 

@@ -1,0 +1,77 @@
+"""Where a server saturates: one pure decision for the sweep that searches and the analysis that reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+FOLLOWS = 0.95
+"""A server follows an offered rate when it completes at least this fraction of it."""
+GOOD = 0.95
+"""With goodput limits: at least this fraction of the completed requests must meet them."""
+GAIN = 0.5
+"""A closed loop still gains when throughput grows by at least this fraction of the growth in concurrency."""
+TTFT_GROWTH = 10.0
+"""An open loop no longer follows when the median TTFT has grown by this factor over the lightest load."""
+FAILURES = 0.05
+"""More failures than this and the server does not carry the load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One measured load: requests/s or concurrency offered, and what came of it."""
+
+    load: float
+    requests_per_second: float
+    failed_fraction: float
+    ttft_p50: float | None = None
+    goodput: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Knee:
+    """The highest load carried (None: none was), the lowest that was not (None: all were), and why."""
+
+    load: float | None
+    beyond: float | None
+    reason: str
+
+
+def carried(level: Level, lighter: Sequence[Level], over: Literal["rate", "concurrency"]) -> str | None:
+    """Why ``level`` is not carried, given the carried levels below it; None where it is."""
+    if level.failed_fraction > FAILURES:
+        return f"{level.failed_fraction:.0%} of the requests failed"
+    if level.goodput is not None:
+        if level.goodput < GOOD * level.requests_per_second:
+            return f"only {level.goodput:.3g} of {level.requests_per_second:.3g} requests/s met the limits"
+        if over == "rate" and level.requests_per_second < FOLLOWS * level.load:
+            return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
+        return None
+    if over == "rate":
+        if level.requests_per_second < FOLLOWS * level.load:
+            return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
+        first = next((x.ttft_p50 for x in lighter if x.ttft_p50), None)
+        if first and level.ttft_p50 and level.ttft_p50 > TTFT_GROWTH * first:
+            return f"the median TTFT grew from {first:.3g} s to {level.ttft_p50:.3g} s"
+        return None
+    below = max((x for x in lighter if x.load < level.load), key=lambda x: x.load, default=None)
+    if below is None:
+        return None
+    gain = level.requests_per_second / below.requests_per_second - 1
+    if gain < GAIN * (level.load / below.load - 1):
+        return f"throughput grew by {gain:.0%} for {level.load / below.load - 1:.0%} more concurrency"
+    return None
+
+
+def knee(levels: Sequence[Level], over: Literal["rate", "concurrency"]) -> Knee:
+    """The knee of measured levels, in any order: the highest load below the first that is not carried."""
+    good: list[Level] = []
+    for level in sorted(levels, key=lambda x: x.load):
+        reason = carried(level, good, over)
+        if reason is not None:
+            return Knee(good[-1].load if good else None, level.load, reason)
+        good.append(level)
+    if not good:
+        return Knee(None, None, "nothing was measured")
+    return Knee(good[-1].load, None, "every load measured was carried; the knee lies beyond")

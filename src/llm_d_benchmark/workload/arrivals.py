@@ -1,0 +1,102 @@
+"""When the requests of an open loop start.
+
+One mechanism for all: a point process of unit rate (constant, Poisson, gamma) mapped through the inverse of the
+cumulative rate of a profile (constant, ramp, steps, spikes). Constant means k / rate, not a running sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..domain.schedule import Load, Stage
+from .seeds import Use, generator
+
+BLOCK = 4096
+Floats = npt.NDArray[np.float64]
+
+
+def offsets(stage: Stage, seed: int) -> Iterator[float]:
+    """Start of each session in seconds after the stage's start, without end unless the profile ends."""
+    load, arrival = stage.load, stage.load.arrival
+    inverse = inverse_cumulative(load, stage.load_s)
+    process = str(arrival.get("process" if arrival["type"] in ("ramp", "steps", "spikes") else "type", "constant"))
+    for ticks in unit_process(
+        process, float(arrival.get("burstiness", 1.0)), generator(seed, Use.ARRIVAL, stage.index)
+    ):
+        for offset in inverse(ticks).tolist():
+            if offset == np.inf:
+                return
+            yield offset
+
+
+def unit_process(process: str, shape: float, rng: np.random.Generator) -> Iterator[Floats]:
+    """Points of a process with one point a second on average, in blocks."""
+    if process == "constant":
+        k = 0
+        while True:
+            yield np.arange(k, k + BLOCK, dtype=np.float64)
+            k += BLOCK
+    shape = 1.0 if process == "poisson" else shape
+    last = 0.0
+    while True:
+        ticks = last + np.cumsum(rng.gamma(shape, 1.0 / shape, BLOCK))
+        last = float(ticks[-1])
+        yield ticks
+
+
+def inverse_cumulative(load: Load, load_s: float | None) -> Callable[[Floats], Floats]:
+    """From the number of arrivals so far to the time, for the profile of this load."""
+    arrival = load.arrival
+    if arrival["type"] in ("constant", "poisson", "gamma"):
+        rate = float(load.rate or 0)
+        return lambda ticks: ticks / rate
+    times, rates_from, rates_to = profile(load, load_s)
+    counts = np.concatenate([[0.0], np.cumsum((rates_from + rates_to) / 2 * np.diff(times))])
+
+    def inverse(ticks: Floats) -> Floats:
+        piece = np.minimum(np.searchsorted(counts, ticks, side="right") - 1, len(rates_from) - 1)
+        n, start, a = ticks - counts[piece], times[piece], rates_from[piece]
+        slope = (rates_to[piece] - a) / np.diff(times)[piece]
+        # n = a t + slope t^2 / 2, solved for t in the form that stays exact for slope 0
+        root = np.sqrt(np.maximum(a * a + 2 * slope * n, 0.0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out = start + 2 * n / (a + root)
+        out = np.where(n == 0, start, out)
+        return np.where(ticks >= counts[-1], np.inf, out)
+
+    return inverse
+
+
+def profile(load: Load, load_s: float | None) -> tuple[Floats, Floats, Floats]:
+    """Piecewise linear rate over time: breakpoints (n + 1) in s, rate at the start and at the end of each piece (n)."""
+    arrival: Mapping[str, Any] = load.arrival
+    length = load_s or 3600.0
+    if arrival["type"] == "ramp":
+        return np.array([0.0, length]), np.array([float(arrival["from_rate"])]), np.array([float(arrival["to_rate"])])
+    if arrival["type"] == "steps":
+        rates = np.asarray(arrival["rates"], np.float64)
+        return np.linspace(0.0, length, len(rates) + 1), rates, rates
+    every, spike, base = float(arrival["every"]), float(arrival["length"]), float(load.rate or 0)
+    times, rates_list = [0.0], []
+    while times[-1] < length:
+        start = times[-1]
+        for end, rate in ((start + every - spike, base), (start + every, float(arrival["peak"]))):
+            if times[-1] < length:
+                times.append(min(end, length))
+                rates_list.append(rate)
+    rates = np.asarray(rates_list)
+    return np.asarray(times), rates, rates
+
+
+def expected_arrivals(load: Load, load_s: float) -> float | None:
+    """Expected number of arrivals in ``load_s`` seconds; None where the workload's own times say (a trace)."""
+    if load.arrival["type"] == "trace":
+        return None
+    if load.arrival["type"] in ("constant", "poisson", "gamma"):
+        return float(load.rate or 0) * load_s
+    times, first, last = profile(load, load_s)
+    return float(((first + last) / 2 * np.diff(times)).sum())

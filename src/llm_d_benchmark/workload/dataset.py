@@ -1,0 +1,126 @@
+"""Datasets: real prompts from JSON lines, JSON or CSV, or conversations in the ShareGPT form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..config.fields import Model
+from ..config.load import Length
+from ..domain.errors import ConfigError
+from ..domain.schedule import Prompt, Stage, Turn
+from .api import Content, WorkloadContext
+from .lengths import draw
+from .options import parse
+from .rows import Row, read_rows
+from .seeds import Use, generator
+
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+class DatasetOptions(Model):
+    """``workload: {type: dataset}``."""
+
+    path: str = Field(description="a .jsonl, .json or .csv file, also with .gz")
+    prompt_field: str = Field("prompt", description="field with the prompt text")
+    messages_field: str = Field("messages", description="field with chat messages {role, content}, used where present")
+    conversations_field: str = Field("conversations", description="ShareGPT: field with {from, value} turns")
+    output_length_field: str = Field("output_length", description="field with the output tokens to ask for")
+    output_length: Length | None = Field(None, description="for rows without that field; default: the server decides")
+    input_length: Length | None = Field(None, description="not used here: prompts are as long as they are")
+    order: Literal["shuffle", "file"] = Field("shuffle", description="order of the rows")
+    loop: bool = Field(True, description="begin again at the end; prompts then repeat and may hit caches")
+    multi_turn: bool = Field(True, description="ShareGPT: replay every human turn; false: only the first")
+
+
+class DatasetWorkload:
+    """Requests and conversations as a file has them."""
+
+    def __init__(self, context: WorkloadContext) -> None:
+        self._options = parse(DatasetOptions, context.options)
+        self._sizer = context.sizer
+        self._endpoint = context.endpoint
+        self._rows: list[tuple[str, Row]] = []
+
+    def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
+        rows = self._load()
+        position = 0
+        while self._options.loop or position < len(rows):
+            index = position % len(rows)
+            if self._options.order == "shuffle":
+                index = int(self._order(seed, stage.index, position // len(rows))[index])
+            place, row = rows[index]
+            rng = generator(seed, Use.LENGTH, stage.index, position)
+            output = self._output(place, row, rng)
+            yield Content(tuple(self._turn(p, output) for p in self._prompts(place, row)))
+            position += 1
+
+    def _load(self) -> list[tuple[str, Row]]:
+        if not self._rows:
+            self._rows = list(read_rows(self._options.path))
+            if not self._rows:
+                raise ConfigError(f"{self._options.path} holds no rows")
+        return self._rows
+
+    def _order(self, seed: int, stage: int, lap: int) -> Sequence[int]:
+        key = (seed, stage, lap)
+        if getattr(self, "_shuffled_for", None) != key:
+            self._shuffled_for = key
+            self._shuffled = generator(seed, Use.ORDER, stage, lap).permutation(len(self._rows)).tolist()
+        return self._shuffled
+
+    def _turn(self, prompt: Prompt, output: int | None) -> Turn:
+        tokens = self._sizer.count(prompt) if isinstance(prompt, str) else None
+        return Turn(prompt, None if tokens is None else tokens + self._sizer.overhead, output)
+
+    def _output(self, place: str, row: Row, rng: Any) -> int | None:
+        value = row.get(self._options.output_length_field)
+        if value not in (None, ""):
+            try:
+                return max(1, int(value))
+            except (TypeError, ValueError):
+                raise ConfigError(f"{place}: {self._options.output_length_field} '{value}' is not a number") from None
+        return None if self._options.output_length is None else draw(self._options.output_length, rng)
+
+    def _prompts(self, place: str, row: Row) -> list[Prompt]:
+        options = self._options
+        if isinstance(row.get(options.conversations_field), list):
+            return self._conversation(place, row[options.conversations_field])
+        if isinstance(messages := row.get(options.messages_field), list):
+            for message in messages:
+                if not isinstance(message, dict) or "role" not in message or "content" not in message:
+                    raise ConfigError(f"{place}: each of {options.messages_field} needs role and content")
+            return [tuple(messages)]
+        text = row.get(options.prompt_field)
+        if not isinstance(text, str) or not text:
+            fields = f"{options.prompt_field}, {options.messages_field} or {options.conversations_field}"
+            raise ConfigError(
+                f"{place}: none of {fields} is there",
+                advice=f"set workload.prompt_field; the row has {', '.join(sorted(map(str, row)))}",
+            )
+        return [text]
+
+    def _conversation(self, place: str, turns: Sequence[Any]) -> list[Prompt]:
+        """Human turns in order; a system turn goes with the first of them. The answers come from the server."""
+        prompts: list[Prompt] = []
+        system: str | None = None
+        for turn in turns:
+            role = _ROLES.get(str(turn.get("from", turn.get("role", "")))) if isinstance(turn, dict) else None
+            text = str(turn.get("value", turn.get("content", ""))) if isinstance(turn, dict) else ""
+            if role is None:
+                raise ConfigError(f"{place}: a turn needs from (human, gpt, system) and value")
+            if role == "system":
+                system = text
+            elif role == "user" and text:
+                messages = ([{"role": "system", "content": system}] if system else []) + [
+                    {"role": "user", "content": text}
+                ]
+                prompts.append(
+                    tuple(messages) if self._endpoint == "chat" else "\n".join(m["content"] for m in messages)
+                )
+                system = None
+        if not prompts:
+            raise ConfigError(f"{place}: the conversation has no human turn")
+        return prompts if self._options.multi_turn else prompts[:1]

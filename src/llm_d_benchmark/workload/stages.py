@@ -1,0 +1,86 @@
+"""Stages from the configuration of a load generator: a fixed list, or a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..config.load import LoadConfig, Shape
+from ..domain.schedule import Load, Stage, StageOutcome, StageSource
+from .sweep import SweepSource
+
+DEFAULT_CONCURRENCY = 4
+
+
+class FixedStages:
+    """Stages known beforehand, one after another."""
+
+    adaptive = False
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = tuple(stages)
+        self._next = 0
+
+    def next(self, last: StageOutcome | None) -> Stage | None:
+        if self._next == len(self._stages):
+            return None
+        self._next += 1
+        return self._stages[self._next - 1]
+
+    def planned(self) -> Sequence[Stage]:
+        return self._stages
+
+
+def stage_source(
+    load: LoadConfig, *, duration_s: float, warmup_s: float, cooldown_s: float, first_index: int, endpoint: str
+) -> StageSource:
+    """The stages of one load generator.
+
+    What a stage does not set it takes from the generator's keys, and those from ``spec.benchmark``. A number of
+    requests without a duration of its own bounds the stage alone; with one, whichever comes first.
+    """
+
+    def stage(index: int, name: str | None, shape: Shape, load_shape: Load) -> Stage:
+        def own(key: str) -> Any:
+            value = getattr(shape, key)
+            return getattr(load, key) if value is None else value
+
+        count = own("num_requests")
+        duration = own("duration")
+        if duration is None and count is None:
+            duration = duration_s
+        return Stage(
+            index=index,
+            name=name or load_shape.label(),
+            load=load_shape,
+            duration_s=duration,
+            num_requests=count,
+            warmup_s=warmup_s if own("warmup") is None else own("warmup"),
+            cooldown_s=cooldown_s if own("cooldown") is None else own("cooldown"),
+            streaming=load.streaming,
+            endpoint=endpoint,
+        )
+
+    if load.sweep is not None:
+        template = stage(first_index, None, load, _load(load, load))
+        return SweepSource(load.sweep, template)
+    shapes = load.stages or [load]
+    return FixedStages(
+        [stage(first_index + i, getattr(s, "name", None), s, _load(s, load)) for i, s in enumerate(shapes)]
+    )
+
+
+def _load(shape: Shape, config: LoadConfig) -> Load:
+    """The offered load of a stage; a workload with times of its own is replayed at them unless a load is given."""
+
+    def own(key: str) -> Any:
+        value = getattr(shape, key)
+        return getattr(config, key) if value is None else value
+
+    rate, concurrency, arrival = own("request_rate"), own("concurrency"), own("arrival")
+    process = {"type": "constant"} if arrival is None else arrival.model_dump(exclude_none=True)
+    if rate is None and arrival is None and concurrency is None and config.workload.get("type") == "trace":
+        process = {"type": "trace"}
+    if rate is None and concurrency is None and process["type"] not in ("trace", "ramp", "steps"):
+        concurrency = DEFAULT_CONCURRENCY
+    return Load(rate=rate, concurrency=concurrency, arrival=process, ramp_s=own("ramp") or 0.0)
