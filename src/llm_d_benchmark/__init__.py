@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.3.0"
+from .domain.version import VERSION as __version__
+
 __all__ = ["Run", "__version__", "load_config", "open_run", "run"]
 
 if TYPE_CHECKING:

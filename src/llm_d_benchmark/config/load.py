@@ -218,7 +218,7 @@ class LoadConfig(Shape):
         if not self.stages:
             _check_shape(self, "")
         for i, stage in enumerate(self.stages):
-            _check_shape(_load_of(stage, self), f"stage {i}: ")
+            _check_shape(load_of(stage, self), f"stage {i}: ")
         return self
 
     def _check_sweep(self, sweep: Sweep) -> None:
@@ -228,7 +228,7 @@ class LoadConfig(Shape):
             raise ValueError(f"a sweep over {sweep.over} cannot have arrival '{self.arrival.type}'")
 
 
-def _load_of(stage: Shape, defaults: Shape) -> Shape:
+def load_of(stage: Shape, defaults: Shape) -> Shape:
     """A stage's load as it will be run: one that names a load of its own does not inherit the other load keys."""
     if stage.concurrency is None and stage.request_rate is None and stage.arrival is None:
         return defaults if stage.ramp is None else defaults.model_copy(update={"ramp": stage.ramp})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..config.layers import LoadedConfig
@@ -43,7 +43,7 @@ class Plan:
     client_bytes: int
     requests: float | None = None
     seconds: float | None = None
-    lengths: list[Mapping[str, str]] = field(default_factory=list)
+    lengths: Sequence[Mapping[str, str]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -62,7 +62,7 @@ class Plan:
             "expected_requests": self.requests,
             "expected_seconds": self.seconds,
             "expected_client_memory_bytes": self.client_bytes,
-            "lengths": self.lengths,
+            "lengths": list(self.lengths),
             "findings": [f.to_dict() for f in self.findings],
         }
 

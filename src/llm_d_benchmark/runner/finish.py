@@ -40,6 +40,7 @@ def report_folder(path: Path) -> Path:
             command=str(folder.manifest.get("command", "")),
             events=source.events,
             curves=curves(source),
+            host=folder.manifest.get("host") or {},
         )
     )
     for name, text in files.items():

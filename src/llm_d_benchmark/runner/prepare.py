@@ -93,7 +93,7 @@ async def prepare(
                         log_dir=log_dir / spec.type,
                         stop=stop,
                         clock_offset=clock_offset,
-                        goodput=dict(config.spec.benchmark.goodput),
+                        goodput={str(k): v for k, v in config.spec.benchmark.goodput.items()},
                         shard=options.shard,
                         start_at=options.start_at if not prepared else None,
                         first_stage=next_stage - len(stages.planned()),

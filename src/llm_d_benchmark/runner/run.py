@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from .. import __version__
 from ..config.availability import unavailable
 from ..config.layers import LoadedConfig
 from ..config.resolve import resolve_target
@@ -18,6 +17,7 @@ from ..domain.errors import BenchmarkError, ConfigError, ExitCode, GeneratorErro
 from ..domain.events import EventType, Finding, Severity
 from ..domain.records import Records
 from ..domain.result import RunResult
+from ..domain.version import VERSION
 from ..loadgen import registry as generators
 from ..loadgen.native.roundtrip import idle_round_trip
 from ..store.writer import RunWriter
@@ -119,7 +119,7 @@ class _Run:
             name=config.metadata.name,
             config_yaml=self.loaded.to_yaml(),
             manifest={
-                "tool_version": __version__,
+                "tool_version": VERSION,
                 "command": self.options.command,
                 "config_digest": self.loaded.digest,
                 "simulated": False,

@@ -20,9 +20,14 @@ class PromptSizer(Protocol):
         overhead: tokens the server adds by itself (beginning-of-sequence, chat template), already allowed for.
     """
 
-    method: str
-    error: float | None
-    overhead: int
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def error(self) -> float | None: ...
+
+    @property
+    def overhead(self) -> int: ...
 
     def make(self, rng: np.random.Generator, tokens: int) -> str | tuple[int, ...]:
         """Fresh text (or token ids) which the server counts as ``tokens`` tokens, its overhead not included."""
@@ -75,7 +80,7 @@ class Workload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkloadContext:
-    """What a workload is built with: ``sizer`` for exact lengths, ``endpoint`` (chat | completions), its own options."""
+    """What a workload is built with: ``sizer`` for exact lengths, ``endpoint`` (chat | completions), its options."""
 
     sizer: PromptSizer
     endpoint: str

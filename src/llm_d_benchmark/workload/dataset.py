@@ -43,6 +43,8 @@ class DatasetWorkload:
         self._sizer = context.sizer
         self._endpoint = context.endpoint
         self._rows: list[tuple[str, Row]] = []
+        self._shuffled_for: tuple[int, int, int] | None = None
+        self._shuffled: list[int] = []
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
         rows = self._load()
@@ -66,7 +68,7 @@ class DatasetWorkload:
 
     def _order(self, seed: int, stage: int, lap: int) -> Sequence[int]:
         key = (seed, stage, lap)
-        if getattr(self, "_shuffled_for", None) != key:
+        if self._shuffled_for != key:
             self._shuffled_for = key
             self._shuffled = generator(seed, Use.ORDER, stage, lap).permutation(len(self._rows)).tolist()
         return self._shuffled

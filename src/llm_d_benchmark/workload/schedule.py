@@ -56,9 +56,9 @@ def _placed(contents: Iterator[Content], stage: Stage, seed: int) -> Iterator[tu
     """Contents with their starts."""
     load = stage.load
     if not load.open_loop:
-        return zip(contents, repeat(None))
+        return zip(contents, repeat(None), strict=False)
     if load.arrival["type"] != "trace":
-        return zip(contents, offsets(stage, seed))
+        return zip(contents, offsets(stage, seed), strict=False)
     speedup = float(load.arrival.get("speedup", 1.0))
     return ((c, (c.offset_s or 0.0) / speedup) for c in contents)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
 class TokenIdSizer:
     """Prompts are token ids: as long as asked, with nothing to tokenise. Completions API only."""
 
-    ids: np.ndarray  # type: ignore[type-arg]
+    ids: npt.NDArray[Any]
     overhead: int
     error: float | None
     method: str = "token_ids"
@@ -29,10 +31,10 @@ class TokenIdSizer:
 
 @dataclass(frozen=True, slots=True)
 class WordSizer:
-    """Prompts are words. ``tokens_per_word`` is 1 where every word is known to be one token; otherwise an average, fitted
-    from the server's own counts."""
+    """Prompts are words. ``tokens_per_word`` is 1 where every word is known to be one token; otherwise an average that
+    was fitted to counts."""
 
-    words: np.ndarray  # type: ignore[type-arg]
+    words: npt.NDArray[Any]
     method: str
     overhead: int
     error: float | None
@@ -50,6 +52,6 @@ class WordSizer:
         return None if self.counter is None else self.counter(text)
 
 
-def array_of(values: Sequence[str] | Sequence[int]) -> np.ndarray:  # type: ignore[type-arg]
+def array_of(values: Sequence[str] | Sequence[int]) -> npt.NDArray[Any]:
     """Values to draw from by index."""
     return np.asarray(values, dtype=object if values and isinstance(values[0], str) else np.int64)

@@ -138,6 +138,20 @@ async def _calibrated(probe: TokenProbe, endpoint: str, seed: int) -> SizerRepor
 
 
 async def _local(path: str) -> WordSizer:
+    count = _local_counter(path)
+
+    async def counted(text: str) -> int | None:
+        return count(text)
+
+    exact = await _one_token_words(counted)
+    if len(exact) >= ENOUGH_WORDS:
+        return WordSizer(array_of(exact), "tokenizer", 0, None, counter=count)
+    every = words()
+    rate = count(" ".join(every)) / len(every)
+    return WordSizer(array_of(every), "tokenizer", 0, None, tokens_per_word=rate, counter=count)
+
+
+def _local_counter(path: str) -> Callable[[str], int]:
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -152,12 +166,4 @@ async def _local(path: str) -> WordSizer:
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    async def counted(text: str) -> int | None:
-        return count(text)
-
-    exact = await _one_token_words(counted)
-    if len(exact) >= ENOUGH_WORDS:
-        return WordSizer(array_of(exact), "tokenizer", 0, None, counter=count)
-    every = words()
-    rate = count(" ".join(every)) / len(every)
-    return WordSizer(array_of(every), "tokenizer", 0, None, tokens_per_word=rate, counter=count)
+    return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..config.load import LoadConfig, Shape
+from ..config.load import LoadConfig, Shape, load_of
 from ..domain.schedule import Load, Stage, StageOutcome, StageSource
 from .sweep import SweepSource
 
@@ -62,25 +62,15 @@ def stage_source(
         )
 
     if load.sweep is not None:
-        template = stage(first_index, None, load, _load(load, load))
-        return SweepSource(load.sweep, template)
-    shapes = load.stages or [load]
-    return FixedStages(
-        [stage(first_index + i, getattr(s, "name", None), s, _load(s, load)) for i, s in enumerate(shapes)]
-    )
+        return SweepSource(load.sweep, stage(first_index, None, load, _load(load)))
+    if not load.stages:
+        return FixedStages([stage(first_index, None, load, _load(load))])
+    return FixedStages([stage(first_index + i, s.name, s, _load(load_of(s, load))) for i, s in enumerate(load.stages)])
 
 
-def _load(shape: Shape, config: LoadConfig) -> Load:
-    """The offered load of a stage; a workload with times of its own is replayed at them unless a load is given."""
-
-    def own(key: str) -> Any:
-        value = getattr(shape, key)
-        return getattr(config, key) if value is None else value
-
-    rate, concurrency, arrival = own("request_rate"), own("concurrency"), own("arrival")
-    process = {"type": "constant"} if arrival is None else arrival.model_dump(exclude_none=True)
-    if rate is None and arrival is None and concurrency is None and config.workload.get("type") == "trace":
-        process = {"type": "trace"}
-    if rate is None and concurrency is None and process["type"] not in ("trace", "ramp", "steps"):
+def _load(shape: Shape) -> Load:
+    process = {"type": "constant"} if shape.arrival is None else shape.arrival.model_dump(exclude_none=True)
+    concurrency = shape.concurrency
+    if shape.request_rate is None and concurrency is None and process["type"] not in ("trace", "ramp", "steps"):
         concurrency = DEFAULT_CONCURRENCY
-    return Load(rate=rate, concurrency=concurrency, arrival=process, ramp_s=own("ramp") or 0.0)
+    return Load(rate=shape.request_rate, concurrency=concurrency, arrival=process, ramp_s=shape.ramp or 0.0)

@@ -26,7 +26,8 @@ class SweepSource:
 
     def planned(self) -> Sequence[Stage]:
         """The most stages there can be, at the loads of a server that follows them all."""
-        loads, load = [], self._sweep.start
+        loads: list[float] = []
+        load = self._sweep.start
         while len(loads) < self._sweep.max_stages:
             loads.append(self._whole(load))
             load = self._capped(load * self._sweep.growth)
