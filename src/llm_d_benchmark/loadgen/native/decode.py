@@ -129,11 +129,6 @@ def decode_body(body: bytes, *, keep_text: bool) -> Decoded:
     return out
 
 
-def has_content(pieces: Sequence[bytes], stamps: Sequence[int]) -> bool:
-    """Whether any content has arrived yet (asked when the first-token time limit strikes)."""
-    return bool(decode_stream(pieces, stamps, keep_text=False).chunks)
-
-
 def _one_by_one(payloads: Sequence[bytes], out: Decoded) -> list[_Chunk]:
     """Decode events singly up to the first that is malformed, which is the response's error."""
     chunks = []

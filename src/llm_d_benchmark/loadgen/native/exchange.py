@@ -10,7 +10,7 @@ from enum import Enum, auto
 from ...config.load import Retries, Timeouts
 from ...domain.records import ErrorClass
 from .connection import Connection, monotonic_ns
-from .decode import Decoded, decode_body, decode_stream, has_content, inflate
+from .decode import Decoded, decode_body, decode_stream, inflate
 from .pool import ConnectError, Pool
 
 
@@ -113,10 +113,15 @@ class Exchange:
         now = monotonic_ns()
         if now >= self._deadline:
             self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._timeouts.total:g} s")
-        elif self.streaming and not has_content(self.pieces, self.stamps):
+        elif self.streaming and not self._has_content():
             self._abort(ErrorClass.TIMEOUT_FIRST_TOKEN, f"no content within {self._timeouts.first_token:g} s")
         else:
             self._timer = self._pool.loop.call_later((self._deadline - now) / 1e9, self._first_token_limit, sent)
+
+    def _has_content(self) -> bool:
+        if self._connection is not None:
+            self.http_status, self.encoding = self._connection.status or None, self._connection.encoding
+        return bool(self.decode(keep_text=False).chunks)
 
     def _abort(self, error: ErrorClass, message: str) -> None:
         self._drop()

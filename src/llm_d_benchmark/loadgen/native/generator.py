@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from ...config.load import LoadConfig
-from ...domain.errors import GeneratorError
+from ...domain.errors import ConfigError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
@@ -75,6 +75,23 @@ def _setups(job: LoadJob) -> list[WorkerSetup]:
     ]
 
 
+def _workers_of(stage: Stage, job: LoadJob, most: int) -> int:
+    """Workers that take part in a stage: no more than it has streams.
+
+    Raises:
+        ConfigError: this machine would have none.
+    """
+    if stage.load.concurrency is None:
+        return most
+    streams = job.shard.share(stage.load.concurrency)
+    if streams == 0:
+        raise ConfigError(
+            f"a concurrency of {stage.load.concurrency} cannot be shared by {job.shard.count} shards",
+            advice="use fewer shards, or a concurrency of at least one for each",
+        )
+    return min(most, streams)
+
+
 class _Stages:
     """Carries out one stage after another on a fleet."""
 
@@ -86,12 +103,15 @@ class _Stages:
 
     async def stage(self, stage: Stage) -> AsyncIterator[Records | Event]:
         job, fleet = self._job, self._fleet
+        workers = _workers_of(stage, job, fleet.size)
         sessions = bounded(job.schedule.sessions(stage), stage.num_requests)
-        dealer = Dealer(sessions, job.shard, fleet.size)
-        feeders = [Feeder(dealer.hand(k), stage, job.endpoint, job.config.parameters) for k in range(fleet.size)]
-        await self._ready(stage, feeders)
+        dealer = Dealer(sessions, job.shard, workers)
+        feeders = [Feeder(dealer.hand(k), stage, job.endpoint, job.config.parameters) for k in range(workers)]
+        if not await self._ready(stage, feeders):
+            return
         start = self._start_time(stage)
-        fleet.broadcast(Go(start))
+        for worker in range(workers):
+            fleet.send(worker, Go(start))
         offset = job.clock_offset
         yield Event(
             EventType.STAGE_START,
@@ -99,10 +119,10 @@ class _Stages:
             {"stage": stage.index, "generator": "native", **stage.to_dict(), "start": start + offset},
         )
         meter = OutcomeMeter() if job.stages.adaptive else None
-        intervals = Intervals(fleet.size, stage.index, offset)
+        intervals = Intervals(workers, stage.index, offset)
         done: dict[int, StageDone] = {}
         stopping = False
-        while len(done) < fleet.size:
+        while len(done) < workers:
             if job.stop.is_set() and not stopping:
                 stopping = True
                 fleet.broadcast(Stop())
@@ -129,9 +149,10 @@ class _Stages:
         self.outcome = self._outcome(meter, stage, times)
         yield Event(EventType.STAGE_END, times.end, {"stage": stage.index, **times.to_dict()})
 
-    async def _ready(self, stage: Stage, feeders: list[Feeder]) -> None:
-        """Hand out the stage and its first blocks, and wait until every worker is connected."""
-        for index, (feeder, shard) in enumerate(zip(feeders, self._job.shard.split(self._fleet.size), strict=True)):
+    async def _ready(self, stage: Stage, feeders: list[Feeder]) -> bool:
+        """Hand out the stage and its first blocks, and wait until every worker is connected; False when the run was
+        stopped before that."""
+        for index, (feeder, shard) in enumerate(zip(feeders, self._job.shard.split(len(feeders)), strict=True)):
             limit = stage.load.concurrency
             share = None if limit is None else shard.share(limit)
             rate = None if stage.load.rate is None else stage.load.rate / shard.count
@@ -140,14 +161,17 @@ class _Stages:
             self._fleet.send(index, feeder.next())
             if not feeder.exhausted:
                 self._fleet.send(index, feeder.next())
-        waiting = set(range(self._fleet.size))
+        waiting = set(range(len(feeders)))
         deadline = time.monotonic() + READY_TIMEOUT_S
         while waiting:
             told = await self._fleet.report(POLL_S)
             if told is not None and isinstance(told[1], Ready):
                 waiting.discard(told[0])
+            if self._job.stop.is_set():
+                return False
             if time.monotonic() > deadline:
                 raise GeneratorError(f"{len(waiting)} workers were not ready within {READY_TIMEOUT_S:g} s")
+        return True
 
     def _start_time(self, stage: Stage) -> int:
         """As soon as all are ready; with ``start_at``, at the same instant on every machine: stages of known length

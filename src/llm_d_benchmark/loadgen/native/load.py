@@ -87,6 +87,7 @@ class StageLoad:
         self._thinking: dict[Session, asyncio.TimerHandle] = {}
         self._finished: deque[Exchange] = deque()
         self._done = False
+        self._to_follow = 0  # active sessions with turns still to send
 
     # orders
 
@@ -151,7 +152,11 @@ class StageLoad:
                 return
             released += 1
             self._release(feed.popleft(), offset, free.popleft() if free else 0)
-        if self._releasing and not feed and self._exhausted:
+        self._check_exhausted()
+
+    def _check_exhausted(self) -> None:
+        """The load of a schedule that has run out ends when the last turn of its sessions was sent."""
+        if self._releasing and not self._feed and self._exhausted and not self._to_follow:
             self._end_load("exhausted")
 
     def _release(self, item: Item, offset: int | None, free_since: int) -> None:
@@ -161,6 +166,7 @@ class StageLoad:
         scheduled = None if offset is None else self._start + offset
         session = Session(item)
         self.active.add(session)
+        self._to_follow += len(item.turns) > 1
         self._send(session, item.request, scheduled, max(scheduled or 0, free_since))
 
     def _send(self, session: Session, request: bytes, scheduled: int | None, ready: int) -> None:
@@ -180,6 +186,9 @@ class StageLoad:
         session.exchange = exchange
         self.counts.sent += 1
         exchange.start()
+        if session.turn and session.turn + 1 == len(session.item.turns):
+            self._to_follow -= 1
+            self._check_exhausted()
 
     # ends
 
@@ -199,6 +208,8 @@ class StageLoad:
 
     def _close(self, session: Session, at: int) -> None:
         self.active.discard(session)
+        if session.turn + 1 < len(session.item.turns):
+            self._to_follow -= 1
         if self._free is not None:
             self._free.append(at)
         if self._releasing:
@@ -249,12 +260,11 @@ class StageLoad:
         self._releasing = False
         self._reason = reason
         self._load_end = monotonic_ns()
-        if reason != "exhausted":
-            self._follow_up = False
-            for session, handle in self._thinking.items():
-                handle.cancel()
-                self.active.discard(session)
-            self._thinking.clear()
+        self._follow_up = False
+        for session, handle in self._thinking.items():
+            handle.cancel()
+            self.active.discard(session)
+        self._thinking.clear()
         self._handles.append(self._loop.call_later(self.order.drain_s, self._cancel_all))
         self._check_done()
 

@@ -65,7 +65,7 @@ class Pool:
         """Have ``count`` idle connections; failures are left to the first request to meet."""
         missing = count - len(self._idle)
         await asyncio.gather(
-            *(self._connect(lambda c, _: self._idle.append(c), lambda _: None) for _ in range(missing))
+            *(self._connect(lambda c, _: self.give(c), lambda _: None) for _ in range(missing))
         )
 
     def close(self) -> None:

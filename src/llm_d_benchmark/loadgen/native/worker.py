@@ -169,6 +169,8 @@ class Worker:
         assert stage is not None
         assert self._lag is not None
         now, cpu = monotonic_ns(), time.process_time()
+        if now <= self._tick_start:
+            return  # stopped before it began
         counts, stage.counts = stage.counts, type(stage.counts)()
         under_way = sum(len(s.exchange.stamps) for s in stage.active if s.exchange is not None)
         chunks = counts.chunks_decoded + under_way - self._chunks
