@@ -86,8 +86,8 @@ RECORD_COLUMNS: tuple[Column, ...] = (
         "ready",
         Kind.INT,
         "ns",
-        "when the request was free to go: scheduled, or later where a concurrency cap or the "
-        "previous turn held it back; sent - ready is the client's own delay",
+        "when the request was free to go: scheduled, or later where a concurrency cap, the previous turn "
+        "or the set-up of a connection held it back; sent - ready is the client's own delay",
     ),
     Column(
         "sent", Kind.INT, "ns", "first byte of the first attempt written (first attempt to connect where that failed)"

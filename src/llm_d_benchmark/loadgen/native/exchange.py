@@ -89,6 +89,8 @@ class Exchange:
             self._pool.give(connection)
             return
         self.connect = took if self.connect is None else self.connect
+        if self.sent is None:
+            self.ready += took  # the server's and the network's time, not the client's own delay
         self._send(connection)
 
     def _not_connected(self, error: ConnectError) -> None:

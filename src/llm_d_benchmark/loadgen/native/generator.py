@@ -16,6 +16,7 @@ from .feeder import Dealer, Feeder, bounded
 from .fleet import Fleet, worker_count
 from .intervals import Intervals, client_event
 from .outcome import OutcomeMeter, StageTimes, stage_times
+from .pool import tls_context
 from .wire import Batch, Feed, Go, More, Ready, StageDone, StageOrder, Stop, Tick, WorkerSetup
 from .worker import warm_connections
 
@@ -44,6 +45,8 @@ class NativeLoadGenerator:
         ]
 
     async def run(self, job: LoadJob) -> AsyncIterator[Records | Event]:
+        if job.endpoint.secure:
+            tls_context(job.endpoint.tls)  # a mistake shows here and not in every worker
         fleet = Fleet()
         try:
             fleet.start(_setups(job))

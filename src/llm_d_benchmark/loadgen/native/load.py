@@ -326,5 +326,4 @@ class StageLoad:
             if decoded.chunks and exchange.sent is not None:
                 counts.ttft_ns.append(decoded.chunks[0] - exchange.sent)
         if exchange.sent is not None:
-            delay = exchange.sent - exchange.ready - (exchange.connect or 0)
-            counts.delay_ns_max = max(counts.delay_ns_max, delay)
+            counts.delay_ns_max = max(counts.delay_ns_max, exchange.sent - exchange.ready)

@@ -53,7 +53,7 @@ def stage_times(stage: Stage, start: int, done: Sequence[StageDone]) -> StageTim
 class OutcomeMeter:
     """Keeps what an adaptive stage source needs of a stage's records: a few numbers a request."""
 
-    _COLUMNS = ("sent", "ready", "connect", "first_token", "last_token", "end", "output_tokens")
+    _COLUMNS = ("sent", "ready", "first_token", "last_token", "end", "output_tokens")
 
     def __init__(self) -> None:
         self._parts: list[dict[str, IntArray]] = []
@@ -75,7 +75,7 @@ class OutcomeMeter:
         good = ok & sent
         ttft = _seconds(column["first_token"], column["sent"])
         e2e = _seconds(column["last_token"], column["sent"])
-        delay = (column["sent"] - column["ready"] - np.where(column["connect"] == MISSING, 0, column["connect"])) / 1e9
+        delay = (column["sent"] - column["ready"]) / 1e9
         tokens = np.where(column["output_tokens"] == MISSING, 0, column["output_tokens"])
         return StageOutcome(
             stage=stage,

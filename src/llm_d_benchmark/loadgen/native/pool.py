@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...domain.endpoint import Endpoint, Tls
+from ...domain.errors import ConfigError
 from ...domain.records import ErrorClass
 from .connection import Connection, monotonic_ns
 
@@ -26,9 +27,13 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     """How the endpoint's certificate is verified.
 
     Raises:
-        OSError: the CA file cannot be read.
+        ConfigError: the CA file cannot be read.
     """
-    context = ssl.create_default_context(cafile=tls.ca_file)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except OSError as error:
+        reason = error.strerror or "it holds no certificate"
+        raise ConfigError(f"the CA file {tls.ca_file} cannot be used: {reason}") from error
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -64,9 +69,7 @@ class Pool:
     async def warm(self, count: int) -> None:
         """Have ``count`` idle connections; failures are left to the first request to meet."""
         missing = count - len(self._idle)
-        await asyncio.gather(
-            *(self._connect(lambda c, _: self.give(c), lambda _: None) for _ in range(missing))
-        )
+        await asyncio.gather(*(self._connect(lambda c, _: self.give(c), lambda _: None) for _ in range(missing)))
 
     def close(self) -> None:
         for connection in self._idle:
