@@ -73,6 +73,8 @@ class Captured:
     raw: bytes
     connection: int
     received: int
+    reused: bool = False
+    """Whether it is not the first on its connection."""
     behaviour: str = "ok"
     sent: list[int] = field(default_factory=list)
     """When each content chunk was written."""
@@ -168,9 +170,10 @@ class OpenAIServer:
         # asyncio does this by itself only for sockets made with an explicit protocol number
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
-        number = self.connections
+        number, reused = self.connections, False
         try:
             while (request := await _read_request(reader, number)) is not None:
+                request.reused, reused = reused, True
                 self.requests.append(request)
                 if not await self._answer(request, writer):
                     break
@@ -247,7 +250,7 @@ class OpenAIServer:
             else:
                 _reset(writer)
             return False
-        if how == "drop_idle" and request.connection != self.connections:
+        if how == "drop_idle" and request.reused:
             return False  # an idle connection closed just as the request came
         if not body.get("stream"):
             return await self._whole(request, path, writer, count)
