@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llm_d_benchmark.domain.events import EventType
-from llm_d_benchmark.domain.records import MISSING, Status
+from llm_d_benchmark.domain.records import MISSING, Records, Status
 from llm_d_benchmark.domain.schedule import Shard, Turn
-from tests.loadgen.fakes import Sessions, clock_offset, closed, open_loop, run
+from llm_d_benchmark.loadgen.native.generator import NativeLoadGenerator
+from tests.loadgen.fakes import Ran, Sessions, Stages, clock_offset, closed, collect, make_job, open_loop, run
 from tests.support.openai_server import OpenAIServer
 
 
@@ -99,7 +102,8 @@ def test_conversations_carry_their_history_and_think(server: OpenAIServer) -> No
     ran = run(server, closed(2, num_requests=6), sessions=Sessions(turns=turns, count=2))
     r = ran.records
     assert r.labels("status").counts() == {"ok": 6}
-    assert sorted(zip(r.ints("session").tolist(), r.ints("turn").tolist(), r.ints("request_id").tolist(), strict=True)) == [
+    names = ("session", "turn", "request_id")
+    assert sorted(zip(*(r.ints(name).tolist() for name in names), strict=True)) == [
         (0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 3), (1, 1, 4), (1, 2, 5),
     ]  # fmt: skip
     longest = max(server.inference, key=lambda q: len(q.body["messages"])).body["messages"]
@@ -173,21 +177,13 @@ def test_shards_partition_the_schedule_and_start_together(server: OpenAIServer) 
 
 
 def test_stages_follow_one_another_and_outcomes_are_told(server: OpenAIServer) -> None:
-    from tests.loadgen.fakes import Stages, collect, make_job  # the adaptive source is looked at afterwards
-
-    async def go() -> tuple[Stages, object]:
-        from pathlib import Path
-
-        from llm_d_benchmark.loadgen.native.generator import NativeLoadGenerator
-
+    async def go() -> tuple[Stages, Ran]:
         stages = Stages(open_loop(40, duration_s=1.0), closed(3, index=1, num_requests=9), adaptive=True)
         job = make_job(server, stages, Sessions(), Path(), goodput={"e2e": 10.0})
         return stages, await collect(NativeLoadGenerator().run(job))
 
-    import asyncio
-
     stages, ran = asyncio.run(go())
-    assert ran.error is None  # type: ignore[attr-defined]
+    assert ran.error is None
     assert [o is None for o in stages.outcomes] == [True, False, False]
     first, second = stages.outcomes[1], stages.outcomes[2]
     assert first is not None
@@ -199,7 +195,7 @@ def test_stages_follow_one_another_and_outcomes_are_told(server: OpenAIServer) -
     assert first.goodput == pytest.approx(first.requests_per_second)
     assert 0.01 <= (first.ttft_p50 or 0) < 0.05
     assert second.sent == 9
-    assert set(ran.records.ints("stage").tolist()) == {0, 1}  # type: ignore[attr-defined]
+    assert set(ran.records.ints("stage").tolist()) == {0, 1}
 
 
 def test_intervals_add_up_and_the_client_states_its_own_load(server: OpenAIServer) -> None:
@@ -218,8 +214,6 @@ def test_intervals_add_up_and_the_client_states_its_own_load(server: OpenAIServe
 def test_batches_are_young(server: OpenAIServer) -> None:
     offset = clock_offset()
     ran = run(server, closed(2, duration_s=3.0), clock_offset=offset)
-    from llm_d_benchmark.domain.records import Records
-
     for at, item in ran.arrivals:
         if isinstance(item, Records):
             assert at - (item.ints("end").min() - offset) / 1e9 < 2.0

@@ -170,7 +170,7 @@ def test_tls_with_a_ca_file_without_and_unverified(tmp_path: Path) -> None:
         ):
             ran = run(Endpoint(server.url, server.model, tls=tls), closed(1, num_requests=2))
             assert ran.labels("error_class") == [expected] * 2
-        with pytest.raises(BenchmarkError, match="missing.pem"):
+        with pytest.raises(BenchmarkError, match=r"missing\.pem"):
             run(
                 Endpoint(server.url, server.model, tls=Tls(ca_file=str(tmp_path / "missing.pem"))),
                 closed(1, num_requests=1),

@@ -29,7 +29,7 @@ class LoadJob:
         shard: the part of the schedule this machine owns.
         start_at: epoch ns at which the first stage starts; None: as soon as ready.
         log_dir: where a generator may leave its own logs and native files.
-        stop: set by the caller to end the run early: release nothing more, cancel what is in flight, yield what is left.
+        stop: set by the caller to end the run early: release nothing more, cancel what is in flight, yield the rest.
         clock_offset: ns to add to the monotonic clock to get epoch time; fixed for the run.
         first_stage: index of this generator's first stage within the run.
     """
@@ -51,9 +51,10 @@ class LoadJob:
 class LoadGenerator(Protocol):
     """Puts load on an endpoint.
 
-    ``run`` yields every request exactly once in some ``Records`` batch, no batch older than five seconds, and the events
-    STAGE_START, INTERVAL (about one a second), CLIENT and STAGE_END of each stage. It returns when all stages are done or
-    ``job.stop`` was set and everything in flight has been accounted for. It raises ``GeneratorError`` when it cannot go on.
+    ``run`` yields every request exactly once in some ``Records`` batch, no batch older than five seconds, and the
+    events STAGE_START, INTERVAL (about one a second), CLIENT and STAGE_END of each stage. It returns when all stages
+    are done, or ``job.stop`` was set and everything in flight has been accounted for. It raises ``GeneratorError``
+    when it cannot go on.
     """
 
     name: str

@@ -29,8 +29,8 @@ class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time."""
 
     __slots__ = (
-        "_body_until_eof", "_idle_lost", "_now", "_parser", "_pieces", "_stamps", "encoding", "has_length", "keep_alive",
-        "receiver", "retry_after", "reused", "started", "status", "transport",
+        "_body_until_eof", "_idle_lost", "_now", "_parser", "_pieces", "_stamps", "encoding", "has_length",
+        "keep_alive", "receiver", "retry_after", "reused", "started", "status", "transport",
     )  # fmt: skip
 
     def __init__(self, idle_lost: Callable[[Connection], None]) -> None:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import methodcaller
 from typing import Any
 
 import msgspec
@@ -52,6 +53,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 _chunks = msgspec.json.Decoder(list[_Chunk])
 _chunk = msgspec.json.Decoder(_Chunk)
+_EVENT_END = methodcaller("endswith", b"\n\n")
 
 
 @dataclass(slots=True)
@@ -214,7 +216,7 @@ def split_events(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[b
     events = data[6:-2].split(b"\n\ndata: ")
     if data.count(b"\n") != 2 * len(events):
         return _split_by_line(data, pieces, stamps)
-    if len(events) == len(pieces) and all([p.endswith(b"\n\n") for p in pieces]):
+    if len(events) == len(pieces) and all(map(_EVENT_END, pieces)):
         return events, list(stamps), b""  # every piece is exactly one event, as most servers send them
     lengths = np.fromiter(map(len, events), np.int64, len(events)) + 8
     return events, _times_of(np.cumsum(lengths), pieces, stamps), b""

@@ -28,8 +28,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_deadline", "_done", "_pool", "_retries", "_retry", "_timeouts", "_timer", "attempts", "connect",
-        "encoding", "end", "error", "http_status", "message", "outcome", "pieces", "ready", "request", "request_id",
+        "_connection", "_deadline", "_done", "_pool", "_retries", "_retry", "_timeouts", "_timer", "attempts",
+        "connect", "encoding", "end", "error", "http_status", "message", "outcome", "pieces", "ready", "request", "request_id",
         "scheduled", "sent", "session", "stamps", "streaming", "turn",
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ BLOCK_BYTES = 2**21
 
 
 class Feeder:
-    """Turns sessions into items; each block is twice the last one up to a limit, so that a fast worker does not wait."""
+    """Turns sessions into items; blocks double up to a limit, so that a fast worker does not wait."""
 
     def __init__(
         self, sessions: Iterator[Session], stage: Stage, endpoint: Endpoint, params: Mapping[str, Any]

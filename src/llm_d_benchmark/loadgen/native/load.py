@@ -193,7 +193,7 @@ class StageLoad:
     # ends
 
     def _ended(self, exchange: Exchange) -> None:
-        """An exchange is complete, failed or cancelled: the place goes to the next session before anything is decoded."""
+        """An exchange is over: its place goes to the next session before anything is decoded."""
         session = exchange.session
         assert isinstance(session, Session)
         session.exchange = None
