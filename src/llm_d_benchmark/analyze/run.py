@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..domain.events import EventType
 from ..domain.result import (
     RequestCounts,
     RunResult,
@@ -45,7 +46,7 @@ def analyze(run: RunInput) -> RunResult:
         config_digest=str(run.manifest.get("config_digest", "")),
         tool_version=str(run.manifest.get("tool_version", "")),
         started=_started(run),
-        ended=max((e.time for e in run.events), default=_started(run)),
+        ended=_ended(run),
         target=_target(run.manifest.get("target") or {}),
         validity=valid,
         stages=stages,
@@ -113,6 +114,16 @@ def _status(run: RunInput, requests: RequestCounts, valid: Validity, ended: bool
 def _started(run: RunInput) -> int:
     first = run.events[0].time if run.events else 0
     return int(run.manifest.get("started") or first)
+
+
+def _ended(run: RunInput) -> int:
+    """When the load was over; of a run that was cut short, when it last said something."""
+    over = [
+        e.time
+        for e in run.events
+        if e.type is EventType.PHASE and e.data.get("phase") == "benchmark" and e.data.get("state") != "start"
+    ]
+    return max(over or [e.time for e in run.events], default=_started(run))
 
 
 def _target(info: Mapping[str, object]) -> TargetInfo:

@@ -7,12 +7,8 @@ from typing import Literal
 
 from ..config.load import Sweep
 from ..domain.result import Absent, Distribution, DistributionOrAbsent, Measured, Saturation, Scalar, StageResult
+from ..domain.saturation import Level, chance, knee
 from .windows import StageWindow
-
-FOLLOWS = 0.95
-"""Completed over offered rate from which the server still follows."""
-_ERRORS = 0.01
-_OF_BEST = 0.95
 
 
 def saturation(sweep: Sweep | None, windows: Sequence[StageWindow], stages: Sequence[StageResult]) -> Saturation | None:
@@ -23,49 +19,31 @@ def saturation(sweep: Sweep | None, windows: Sequence[StageWindow], stages: Sequ
     loads = [_load(w, over) for w in windows]
     pairs = sorted(((x, s) for x, s in zip(loads, stages, strict=True) if x is not None), key=lambda p: p[0])
     curve = [_point(x, s) for x, s in pairs]
-    best = max((_value(s.metrics.output_tokens_per_second) or 0.0 for _, s in pairs), default=0.0)
-    knee: tuple[float, StageResult] | None = None
-    limit = None
-    for x, stage in pairs:
-        if not (_follows(x, stage) if over == "rate" else _carries(stage, best, knee)):
-            limit = x
-            break
-        knee = (x, stage)
-    unit = "requests/s" if over == "rate" else "requests"
-    if knee is None:
-        why = f"the server did not carry the lowest load measured ({limit or 0:g}); start lower"
+    found = knee([_level(x, s) for x, s in pairs], over)
+    if found.load is None:
+        why = f"the server did not carry the lowest load measured: {found.reason}; start lower"
         return Saturation(over, Absent(why), None, why, curve)
-    reached = (
-        f"at {limit:g} it no longer followed"
-        if limit is not None
-        else "no higher load was measured: the knee lies at or above it"
+    at = next(s.index for x, s in pairs if x == found.load)
+    reason = found.reason if found.beyond is None else f"at {found.beyond:g}, {found.reason}"
+    return Saturation(over, Measured(found.load, "requests/s" if over == "rate" else "requests"), at, reason, curve)
+
+
+def _level(load: float, stage: StageResult) -> Level:
+    m = stage.metrics
+    errors = _value(m.error_rate)
+    return Level(
+        load=load,
+        requests_per_second=_value(m.requests_per_second) or 0.0,
+        failed_fraction=1.0 if errors is None else errors,
+        ttft_p50=_percentile(m.ttft, "p50"),
+        goodput=_value(m.goodput),
+        chance=chance(str(stage.load.get("load", {}).get("arrival", {}).get("type")), m.requests.sent),
     )
-    return Saturation(over, Measured(knee[0], unit), knee[1].index, reached, curve)
 
 
 def _load(window: StageWindow, over: str) -> float | None:
     value = window.rate if over == "rate" else window.concurrency
     return None if value is None else float(value)
-
-
-def _follows(rate: float, stage: StageResult) -> bool:
-    """Completions keep up with the offered rate (as far as chance allows) and requests do not fail."""
-    m = stage.metrics
-    done, errors = _value(m.requests_per_second) or 0.0, _value(m.error_rate)
-    chance = (
-        2 / max(1.0, m.requests.sent) ** 0.5
-        if stage.load.get("load", {}).get("arrival", {}).get("type") != "constant"
-        else 0.0
-    )
-    return done >= (FOLLOWS - chance) * rate and errors is not None and errors <= _ERRORS
-
-
-def _carries(stage: StageResult, best: float, knee: tuple[float, StageResult] | None) -> bool:
-    """More streams still bring more tokens: the stage before was under 95 % of the best."""
-    errors = _value(stage.metrics.error_rate)
-    if errors is None or errors > _ERRORS:
-        return False
-    return knee is None or (_value(knee[1].metrics.output_tokens_per_second) or 0.0) < _OF_BEST * best
 
 
 def _value(scalar: Scalar) -> float | None:

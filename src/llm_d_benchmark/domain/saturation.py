@@ -20,13 +20,26 @@ FAILURES = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One measured load: requests/s or concurrency offered, and what came of it."""
+    """One measured load: requests/s or concurrency offered, and what came of it.
+
+    ``chance`` is the fraction by which the completed rate may lie under the offered one by chance alone.
+    """
 
     load: float
     requests_per_second: float
     failed_fraction: float
     ttft_p50: float | None = None
     goodput: float | None = None
+    chance: float = 0.0
+
+    @property
+    def follows(self) -> bool:
+        return self.requests_per_second >= (FOLLOWS - self.chance) * self.load
+
+
+def chance(arrival: str, requests: int) -> float:
+    """Two standard errors of the number of arrivals of a random process; a constant one has none."""
+    return 0.0 if arrival == "constant" else 2.0 / max(1, requests) ** 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +58,11 @@ def carried(level: Level, lighter: Sequence[Level], over: Literal["rate", "concu
     if level.goodput is not None:
         if level.goodput < GOOD * level.requests_per_second:
             return f"only {level.goodput:.3g} of {level.requests_per_second:.3g} requests/s met the limits"
-        if over == "rate" and level.requests_per_second < FOLLOWS * level.load:
+        if over == "rate" and not level.follows:
             return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
         return None
     if over == "rate":
-        if level.requests_per_second < FOLLOWS * level.load:
+        if not level.follows:
             return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
         first = next((x.ttft_p50 for x in lighter if x.ttft_p50), None)
         if first and level.ttft_p50 and level.ttft_p50 > TTFT_GROWTH * first:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config.load import Sweep
-from ..domain.saturation import Level, knee
+from ..domain.saturation import Level, chance, knee
 from ..domain.schedule import Load, Stage, StageOutcome
 
 
@@ -89,4 +89,5 @@ def level_of(outcome: StageOutcome, load: float) -> Level:
         failed_fraction=outcome.failed / outcome.sent if outcome.sent else 1.0,
         ttft_p50=outcome.ttft_p50,
         goodput=outcome.goodput,
+        chance=chance(str(outcome.stage.load.arrival["type"]), outcome.sent),
     )
