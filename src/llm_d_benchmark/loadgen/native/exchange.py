@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Callable
 from enum import Enum, auto
 
-from ...config.load import Retries, Timeouts
 from ...domain.records import ErrorClass
 from .connection import Connection, monotonic_ns
 from .decode import Decoded, decode_body, decode_stream, inflate
 from .pool import ConnectError, Pool
+from .wire import Limits
 
 
 class Outcome(Enum):
@@ -28,9 +28,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_deadline", "_done", "_pool", "_retries", "_retry", "_timeouts", "_timer", "attempts",
-        "connect", "encoding", "end", "error", "http_status", "message", "outcome", "pieces", "ready", "request", "request_id",
-        "scheduled", "sent", "session", "stamps", "streaming", "turn",
+        "_connection", "_deadline", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "connect", "encoding",
+        "end", "error", "http_status", "message", "outcome", "pieces", "ready", "request", "request_id", "scheduled",
+        "sent", "session", "stamps", "streaming", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -44,8 +44,7 @@ class Exchange:
         ready: int,
         streaming: bool,
         pool: Pool,
-        timeouts: Timeouts,
-        retries: Retries,
+        limits: Limits,
         done: Callable[[Exchange], None],
     ) -> None:
         self.session = session
@@ -67,8 +66,7 @@ class Exchange:
         self.error: ErrorClass | None = None
         self.message: str | None = None
         self._pool = pool
-        self._timeouts = timeouts
-        self._retries = retries
+        self._limits = limits
         self._done = done
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -104,9 +102,9 @@ class Exchange:
         sent = connection.send(self, self.request)
         if self.sent is None:
             self.sent = sent
-        self._deadline = self.sent + int(self._timeouts.total * 1e9)
+        self._deadline = self.sent + int(self._limits.total * 1e9)
         self._timer = self._pool.loop.call_later(
-            min(self._timeouts.first_token, self._timeouts.total), self._first_token_limit, sent
+            min(self._limits.first_token, self._limits.total), self._first_token_limit, sent
         )
 
     # time limits
@@ -114,9 +112,9 @@ class Exchange:
     def _first_token_limit(self, sent: int) -> None:
         now = monotonic_ns()
         if now >= self._deadline:
-            self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._timeouts.total:g} s")
+            self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._limits.total:g} s")
         elif self.streaming and not self._has_content():
-            self._abort(ErrorClass.TIMEOUT_FIRST_TOKEN, f"no content within {self._timeouts.first_token:g} s")
+            self._abort(ErrorClass.TIMEOUT_FIRST_TOKEN, f"no content within {self._limits.first_token:g} s")
         else:
             self._timer = self._pool.loop.call_later((self._deadline - now) / 1e9, self._first_token_limit, sent)
 
@@ -183,10 +181,10 @@ class Exchange:
     # ends
 
     def _fail(self, error: ErrorClass, message: str, retry_after: str | None = None) -> None:
-        if self.attempts <= self._retries.max and error in self._retries.on:
+        if self.attempts <= self._limits.retries and error in self._limits.retry_on:
             self._cancel_timer()
             self.pieces, self.stamps = [], []
-            wait = self._retries.backoff * 2 ** (self.attempts - 1)
+            wait = self._limits.backoff * 2 ** (self.attempts - 1)
             if retry_after is not None and retry_after.strip().isdigit():
                 wait = float(retry_after)
             self._retry = self._pool.loop.call_later(wait, self.start)

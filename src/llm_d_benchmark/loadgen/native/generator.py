@@ -17,7 +17,7 @@ from .fleet import Fleet, worker_count
 from .intervals import Intervals, client_event
 from .outcome import OutcomeMeter, StageTimes, stage_times
 from .pool import tls_context
-from .wire import Batch, Feed, Go, More, Ready, StageDone, StageOrder, Stop, Tick, WorkerSetup
+from .wire import Batch, Go, Limits, More, Ready, StageDone, StageOrder, Stop, Tick, WorkerSetup
 from .worker import warm_connections
 
 POLL_S = 0.1
@@ -63,14 +63,21 @@ class NativeLoadGenerator:
 def _setups(job: LoadJob) -> list[WorkerSetup]:
     streams = max((s.load.concurrency or 1 for s in job.stages.planned()), default=1)
     count = job.config.workers or worker_count(job.shard.share(streams))
+    timeouts, retries = job.config.timeouts, job.config.retries
+    limits = Limits(
+        timeouts.connect,
+        timeouts.first_token,
+        timeouts.total,
+        retries.max,
+        frozenset(map(str, retries.on)),
+        retries.backoff,
+    )
     return [
         WorkerSetup(
             worker=index,
             shard=job.shard.index,
             endpoint=job.endpoint,
-            headers={},
-            timeouts=job.config.timeouts,
-            retries=job.config.retries,
+            limits=limits,
             params=job.config.parameters,
             clock_offset=job.clock_offset,
         )
@@ -196,4 +203,4 @@ class _Stages:
         return meter.outcome(stage, times, self._job.goodput, delay_limit_s=DELAY_LIMIT_S)
 
 
-__all__ = ["Feed", "NativeLoadGenerator"]
+__all__ = ["NativeLoadGenerator"]

@@ -179,8 +179,7 @@ class StageLoad:
             ready=ready,
             streaming=self.order.stage.streaming,
             pool=self._pool,
-            timeouts=self._setup.timeouts,
-            retries=self._setup.retries,
+            limits=self._setup.limits,
             done=self._ended,
         )
         session.exchange = exchange

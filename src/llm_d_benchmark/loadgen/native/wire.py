@@ -6,10 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...config.load import Retries, Timeouts
 from ...domain.endpoint import Endpoint
 from ...domain.records import Records
 from ...domain.schedule import Stage, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits of a request in seconds, and what is tried again (``config.load.Timeouts`` and ``Retries`` as plain
+    values: a worker that does not import the configuration starts in half the time)."""
+
+    connect: float
+    first_token: float
+    total: float
+    retries: int
+    retry_on: frozenset[str]
+    backoff: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +31,7 @@ class WorkerSetup:
     worker: int
     shard: int
     endpoint: Endpoint
-    headers: Mapping[str, str]
-    timeouts: Timeouts
-    retries: Retries
+    limits: Limits
     params: Mapping[str, Any]
     clock_offset: int
 

@@ -81,7 +81,7 @@ class Worker:
         self._setup = setup
         self._reports = reports
         self._loop = loop
-        self._pool = Pool(setup.endpoint, setup.timeouts.connect, loop)
+        self._pool = Pool(setup.endpoint, setup.limits.connect, loop)
         self._recorder = Recorder(setup.shard, setup.worker, setup.clock_offset)
         self._heads = {kind: request_head(setup.endpoint, path) for kind, path in PATHS.items()}
         self._stage: StageLoad | None = None
