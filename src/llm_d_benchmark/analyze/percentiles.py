@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ..domain.result import PERCENTILES, Absent, Distribution, Estimate, Insufficient, Percentile
+from . import quantiles
 
 FloatArray = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -28,8 +28,8 @@ def order_statistic_ranks(n: int, level: float) -> tuple[int, int] | None:
     """Ranks (from 1) of the values that are the limits; None where there are too few values."""
     if n < minimum_count(level):
         return None
-    low = int(stats.binom.ppf(_TAIL, n, level))
-    high = int(stats.binom.ppf(1 - _TAIL, n, level)) + 1
+    low = quantiles.binomial(_TAIL, n, level)
+    high = quantiles.binomial(1 - _TAIL, n, level) + 1
     return (low, high) if low >= 1 and high <= n else None
 
 
@@ -90,7 +90,7 @@ def design_effect(below: FloatArray, sizes: FloatArray) -> float:
         return 1.0
     weights = np.random.default_rng(20_240_501).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
     variance = float(np.var((weights @ below) / (weights @ sizes))) * blocks / (blocks - 1)
-    wider = (stats.t.ppf(1 - _TAIL, blocks - 1) / stats.norm.ppf(1 - _TAIL)) ** 2
+    wider = (quantiles.student(1 - _TAIL, blocks - 1) / quantiles.normal(1 - _TAIL)) ** 2
     return float(max(1.0, variance * wider / (share * (1 - share) / n)))
 
 
@@ -107,8 +107,8 @@ def dependent(ecdf: Ecdf, effects: dict[str, float]) -> dict[str, Percentile]:
         if n < minimum_count(level):
             found[name] = Insufficient(value)
             continue
-        low = float(stats.beta.ppf(_TAIL, n * level, n * (1 - level) + 1))
-        high = float(stats.beta.ppf(1 - _TAIL, n * level + 1, n * (1 - level)))
+        low = quantiles.beta(_TAIL, n * level, n * (1 - level) + 1)
+        high = quantiles.beta(1 - _TAIL, n * level + 1, n * (1 - level))
         found[name] = Estimate(value, ecdf.quantile(low), ecdf.quantile(high))
     return found
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from scipy import stats
-
 from ..config.blocks import Slo
 from ..domain.result import (
     Absent,
@@ -20,6 +18,7 @@ from ..domain.result import (
     SloResult,
     StageResult,
 )
+from . import quantiles
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 _ORDER: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
@@ -90,8 +89,8 @@ def limits(
 
 def clopper_pearson(hits: int, n: int) -> tuple[float, float]:
     """Exact two-sided 95 % limits of a share."""
-    low = 0.0 if hits == 0 else float(stats.beta.ppf(0.025, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(stats.beta.ppf(0.975, hits + 1, n - hits))
+    low = 0.0 if hits == 0 else quantiles.beta(0.025, hits, n - hits + 1)
+    high = 1.0 if hits == n else quantiles.beta(0.975, hits + 1, n - hits)
     return low, high
 
 
@@ -100,7 +99,7 @@ def _of_distribution(d: Distribution, statistic: str) -> tuple[Scalar, float | N
         if d.sd is None or d.limits == "block_bootstrap":
             # The spread of dependent values says nothing of their mean's error.
             return Measured(d.mean, d.unit), None, None
-        half = float(stats.t.ppf(0.975, d.count - 1)) * d.sd / math.sqrt(d.count)
+        half = float(quantiles.student(0.975, d.count - 1)) * d.sd / math.sqrt(d.count)
         return Measured(d.mean, d.unit), d.mean - half, d.mean + half
     if statistic in ("min", "max"):
         value = d.min if statistic == "min" else d.max
