@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib import import_module
 from typing import Any, TypeVar
 
 from ..config.availability import unavailable
@@ -23,7 +24,6 @@ from ..loadgen.native.roundtrip import idle_round_trip
 from ..store.writer import RunWriter
 from ..target import registry as targets
 from ..target.api import TargetContext
-from . import finish
 from .bus import EventBus, Observer
 from .options import RunOptions, RunOutcome
 from .prepare import Prepared, prepare
@@ -177,6 +177,8 @@ class _Run:
         watcher.add_done_callback(lambda _: self.stop.set())
         started = time.monotonic()
         self.bus.emit(EventType.PHASE, phase="benchmark", state="start")
+        # Importing the analysis takes as long as the workers take to come up, so it is done meanwhile.
+        importing = asyncio.create_task(asyncio.to_thread(import_module, "llm_d_benchmark.runner.finish"))
         rows = 0
         try:
             for index, job in enumerate(jobs):
@@ -204,13 +206,16 @@ class _Run:
             )
         if self.failure is not None:
             self.bus.emit(EventType.ERROR, message=self.failure.message, advice=self.failure.advice)
+        await importing
         await writer.flush()
         state = "end" if self.failure is None else "interrupted" if self.stop.is_set() else "failed"
         self.bus.emit(EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3))
 
     async def _analyse(self, writer: RunWriter) -> RunResult:
         """Off the event loop, so that an interrupt is seen while a large run is analysed."""
-        return await asyncio.to_thread(finish.analyze_and_report, writer.path)
+        from .finish import analyze_and_report
+
+        return await asyncio.to_thread(analyze_and_report, writer.path)
 
     @asynccontextmanager
     async def _phase(self, name: str) -> AsyncIterator[None]:
