@@ -18,10 +18,12 @@ $(BIN)/python:
 
 $(VENV)/.local: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[local]'
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[local,tokenizers,notebook]' --group dev
+	$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.local
 
 demo: $(VENV)/.local

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .domain.version import VERSION as __version__
+from .domain.version import VERSION
 
+__version__ = VERSION
 __all__ = ["Run", "__version__", "load_config", "open_run", "run"]
 
 if TYPE_CHECKING:

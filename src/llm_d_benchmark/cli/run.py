@@ -106,10 +106,13 @@ def _dry_run(loaded: LoadedConfig, shard: Any, json_output: bool) -> int:
 
 def _run(loaded: LoadedConfig, options: RunOptions, progress: ProgressMode, json_output: bool) -> int:
     from ..report.progress import make_progress
+    from ..runner.dryrun import extent
     from .interrupt import run_until_signal
     from .show import print_outcome
 
     with make_progress(progress.value) as shown:
+        stages, seconds = extent(loaded.config)
+        shown.plan(stages, seconds)
         outcome: RunOutcome = run_until_signal(loaded, options, [shown])
     print_outcome(outcome, json_output)
     return int(outcome.exit_code)

@@ -57,7 +57,7 @@ class Load:
     ``rate`` alone is an open loop; ``concurrency`` alone a closed loop; both an open loop with that cap.
 
     Attributes:
-        arrival: the arrival process as configured: {type: constant | poisson | gamma | trace | ramp | steps | spikes, ...}.
+        arrival: the arrival process as configured: {type: constant | poisson | gamma | trace | ramp | ..., ...}.
         ramp_s: closed loop: seconds over which the users start.
     """
 

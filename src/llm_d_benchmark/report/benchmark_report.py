@@ -24,7 +24,7 @@ from ..domain.result import (
     StageResult,
 )
 from .api import ReportInput
-from .format import iso
+from .format import iso, stage_title
 from .verdict import headline_stage
 
 VERSION = "0.2"
@@ -90,7 +90,7 @@ def benchmark_report(source: ReportInput, stage: StageResult) -> Json:
 
 
 def _description(result: RunResult, stage: StageResult) -> str:
-    text = f"{result.name}, stage {stage.name} ({stage.label})"
+    text = f"{result.name}, stage {stage_title(stage.name, stage.label)}"
     if not result.validity.valid:
         text += "; INVALID: " + "; ".join(reason.message for reason in result.validity.reasons)
     return text

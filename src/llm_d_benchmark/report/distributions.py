@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ..analyze.curves import StageCurves
 from ..domain.result import RunResult
-from .format import Scale, scale_of
+from .format import Scale, scale_of, stage_title
 from .plot import DASHES, Figure, Json, axis, finite, layout, line, log_axis, stage_colors
 
 _SHOWN = (
@@ -38,7 +38,7 @@ def _names(result: RunResult) -> dict[int, str]:
     """Stage index to what a legend calls it: its load alone where that tells the stages apart."""
     labels = {stage.label for stage in result.stages}
     short = len(labels) == len(result.stages)
-    return {stage.index: stage.label if short else f"{stage.name} {stage.label}" for stage in result.stages}
+    return {stage.index: stage.label if short else stage_title(stage.name, stage.label) for stage in result.stages}
 
 
 def _ecdfs(stages: Sequence[StageCurves], names: Mapping[int, str], name: str, title: str, what: str) -> Figure:

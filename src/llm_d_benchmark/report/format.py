@@ -75,3 +75,8 @@ def moment(epoch_ns: int) -> str:
 def iso(epoch_ns: int) -> str:
     """ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(epoch_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stage_title(name: str, label: str) -> str:
+    """A stage by its name and load; a stage without a name of its own is named by its load."""
+    return name if name == label or not label else f"{name} {label}"

@@ -127,7 +127,7 @@ def announce(event: Event, tally: Tally) -> str | None:
             ended = "done" if data.get("state") == "end" else str(data.get("state"))
             return f"{data.get('phase')} {ended} in {duration(float(data.get('seconds', 0.0)))}"
         case EventType.STAGE_START:
-            return f"stage {tally.stage_text()}: {data.get('name')} {data.get('label', '')}".rstrip()
+            return f"stage {tally.stage_text()}: {tally.stage_name}"
         case EventType.STAGE_END:
             return f"stage {tally.stage_text()} ended: {data.get('reason')}"
         case EventType.FINDING | EventType.ERROR:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..domain.result import Distribution, Estimate, Measured, RunResult, Scalar, StageResult
-from .format import Scale, scale_of
+from .format import Scale, scale_of, stage_title
 from .plot import Figure, Json, axis, layout, log_axis
 
 
@@ -42,7 +42,7 @@ def _latency(stages: Sequence[StageResult]) -> Figure | None:
         x = _value(stage.metrics.output_tokens_per_second if tokens else stage.metrics.requests_per_second)
         y = getattr(stage.metrics, name)
         if x is not None and isinstance(y, Distribution):
-            points.append((x, y, f"{stage.name} {stage.label}"))
+            points.append((x, y, stage_title(stage.name, stage.label)))
     if len(points) < 2:
         return None
     scale = scale_of("s", [y.percentiles["p50"].value for _, y, _ in points])

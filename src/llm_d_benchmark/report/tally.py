@@ -6,7 +6,7 @@ import time
 from collections import deque
 
 from ..domain.events import Event, EventType
-from .format import duration
+from .format import duration, stage_title
 
 RATE_OVER = 5
 """Intervals that a shown rate averages over."""
@@ -52,7 +52,7 @@ class Tally:
     def _begin_stage(self, event: Event) -> None:
         data = event.data
         self.stage += 1
-        self.stage_name = f"{data.get('name', '')} {data.get('label', '')}".strip()
+        self.stage_name = stage_title(str(data.get("name", "")), str(data.get("label", "")))
         lengths = [data.get("warmup") or 0.0, data.get("duration"), data.get("cooldown") or 0.0]
         self._stage_seconds = None if lengths[1] is None else sum(float(x) for x in lengths if x is not None)
         self._stage_started = time.monotonic()

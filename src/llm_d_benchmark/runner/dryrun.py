@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config.layers import LoadedConfig
 from ..config.load import Length
+from ..config.model import BenchmarkConfig
 from ..config.resolve import resolve_target
 from ..domain.events import Finding
 from ..domain.schedule import Shard, Stage
@@ -106,6 +107,17 @@ def expected_requests(stage: Stage) -> float | None:
         by_rate = expected_arrivals(stage.load, stage.load_s)
     known = [n for n in (by_rate, stage.num_requests) if n is not None]
     return min(known) if known else None
+
+
+def extent(config: BenchmarkConfig) -> tuple[int | None, float | None]:
+    """Number of stages and seconds of load in all; None where a sweep or the server's speed decides."""
+    stages: list[Stage] = []
+    for spec in config.spec.benchmark.load_generators:
+        source = stages_of(config, spec.config, len(stages))
+        if source.adaptive:
+            return None, None
+        stages += source.planned()
+    return len(stages), _total(s.load_s for s in stages)
 
 
 def _share(requests: float | None, shard: Shard) -> float | None:
