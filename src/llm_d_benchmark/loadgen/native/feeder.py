@@ -12,12 +12,12 @@ from .body import PATHS, body, envelope, request_head
 from .wire import Feed, Item
 
 FIRST_BLOCK = 64
-MAX_BLOCK = 1024
-BLOCK_BYTES = 2**21
+MAX_BLOCK = 128
+BLOCK_BYTES = 2**20
 
 
 class Feeder:
-    """Turns sessions into items; blocks double up to a limit, so that a fast worker does not wait."""
+    """Turns sessions into items, in blocks so small that neither side stops for one."""
 
     def __init__(
         self, sessions: Iterator[Session], stage: Stage, endpoint: Endpoint, params: Mapping[str, Any]

@@ -18,6 +18,8 @@ from .timer import PreciseTimer
 from .wire import Feed, Item, More, StageDone, StageOrder, WorkerSetup
 
 _SLACK_NS = 20_000  # released this much early rather than arming a timer for it
+_AHEAD = 2048  # sessions kept in store
+_AHEAD_BYTES = 2**23
 _BURST = 64  # sessions released in one turn of the loop, so that answers are still read when the schedule is late
 _DECODE_NS = 300_000  # decoding in one turn of the loop
 
@@ -70,7 +72,7 @@ class StageLoad:
         self._report = report
         self._loop = pool.loop
         self._feed: deque[Item] = deque()
-        self._block = 0
+        self._feed_bytes = 0
         self._exhausted = False
         self._asked = False
         # Free places of a closed loop or a capped open one: since when each is free. None: no cap.
@@ -93,17 +95,26 @@ class StageLoad:
 
     def feed(self, feed: Feed) -> None:
         self._feed.extend(feed.items)
-        self._block = max(1, len(feed.items))
+        self._feed_bytes += sum(len(item.request) for item in feed.items)
         self._exhausted = self._exhausted or feed.last
         self._asked = False
         if self._begun:
+            self._ask()
             self._pump()
+
+    def _ask(self) -> None:
+        """Ask for the next block while there is less in store than a fast server takes in a good part of a second."""
+        few = len(self._feed) < _AHEAD and self._feed_bytes < _AHEAD_BYTES
+        if few and not self._exhausted and not self._asked:
+            self._asked = True
+            self._report(More())
 
     def go(self, start: int) -> None:
         """Start the load at monotonic ``start``."""
         stage = self.order.stage
         self._start = start
         self._begun = True
+        self._ask()
         if self._free is not None:
             ramp = 0 if stage.load.open_loop else int(stage.load.ramp_s * 1e9)
             count = self.order.concurrency or 0
@@ -160,9 +171,8 @@ class StageLoad:
             self._end_load("exhausted")
 
     def _release(self, item: Item, offset: int | None, free_since: int) -> None:
-        if len(self._feed) < self._block and not self._exhausted and not self._asked:
-            self._asked = True
-            self._report(More())
+        self._feed_bytes -= len(item.request)
+        self._ask()
         scheduled = None if offset is None else self._start + offset
         session = Session(item)
         self.active.add(session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...domain.endpoint import Endpoint
 from ...domain.records import Records
@@ -46,10 +46,9 @@ class StageOrder:
     drain_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One session of the schedule. ``request`` is the whole first request, encoded; ``turns`` has every turn where more
-    than one follows (their bodies depend on the replies)."""
+    than one follows (their bodies depend on the replies). A tuple, because a worker unpickles thousands a second."""
 
     request_id: int
     session: int
