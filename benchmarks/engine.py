@@ -1,0 +1,110 @@
+"""CPU per streamed chunk against a bare C client, and the client's error against the server's own log.
+
+    python -m benchmarks.engine [PAIRS]
+
+Server on core 0, client on core 1, paced: TTFT 50 ms, a chunk every 10 ms, 64 chunks. Each pair runs the C client and
+the whole engine one after the other on the same server, in alternating order; the ratio is taken within a pair.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rig import CLIENT_CORE, Errors, Server, bare_client, client_errors, mock_server, pin
+from llm_d_benchmark.domain.records import Records
+from llm_d_benchmark.store.parquet import read_records
+
+LEVELS = (512, 1024)
+ROUNDS = 20  # requests of each stream
+PAIRS = 5
+LIMIT_RATIO, LIMIT_TTFT_MS, LIMIT_ITL_MS = 1.5, 2.0, 1.0
+
+
+def engine(server: Server, streams: int, requests: int, out: Path) -> Mapping[str, Any]:
+    """One run of the whole engine in a process of its own on the client's core."""
+    command = [sys.executable, "-m", "benchmarks.client", server.url, str(streams), str(requests), str(out)]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(CLIENT_CORE)
+    )  # fmt: skip
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+def records_of(folder: Path) -> Records:
+    return Records.concat([r for part in sorted((folder / "records").glob("*.parquet")) for r in read_records(part)])
+
+
+def pair(server: Server, streams: int, engine_first: bool) -> tuple[float, Mapping[str, Any], Errors]:
+    """CPU us per chunk of the C client, the engine's own account, and the engine's errors."""
+    requests = streams * ROUNDS
+    bare = 0.0 if engine_first else bare_client(server, streams, requests)["cpu_us_chunk"]
+    with tempfile.TemporaryDirectory() as folder:
+        server.reset()
+        said = engine(server, streams, requests, Path(folder))
+        errors = client_errors(records_of(Path(said["folder"])), server.dump())
+    if engine_first:
+        bare = bare_client(server, streams, requests)["cpu_us_chunk"]
+    return bare, said, errors
+
+
+def level(server: Server, streams: int, pairs: int) -> bool:
+    """Measure one level and print it; whether all limits hold in the medians."""
+    ratios, cpus, bares, ttft, itl = [], [], [], [], []
+    for k in range(pairs):
+        bare, said, errors = pair(server, streams, k % 2 == 1)
+        bares.append(bare)
+        cpus.append(said["cpu_us_chunk"])
+        ratios.append(said["cpu_us_chunk"] / bare)
+        ttft.append(errors.ttft_p99)
+        itl.append(errors.itl_p99)
+        print(
+            f"  {streams:5} streams, pair {k + 1}: C {bare:5.2f}, engine {said['cpu_us_chunk']:5.2f} us/chunk, ratio "
+            f"{ratios[-1]:4.2f}; {said['chunks'] / said['seconds']:6.0f} chunks/s; p99 error ttft "
+            f"{errors.ttft_p99:5.2f} itl {errors.itl_p99:5.2f} ms; unmatched {errors.unmatched}",
+            flush=True,
+        )
+    middle = [statistics.median(v) for v in (bares, cpus, ratios, ttft, itl)]
+    print(
+        "{:7} streams, median: C {:5.2f}, engine {:5.2f} us/chunk, ratio {:4.2f} (limit {}); p99 error ttft {:5.2f} "
+        "(limit {}) itl {:5.2f} ms (limit {})".format(
+            streams, *middle[:3], LIMIT_RATIO, middle[3], LIMIT_TTFT_MS, middle[4], LIMIT_ITL_MS
+        ),
+        flush=True,
+    )
+    return middle[2] <= LIMIT_RATIO and middle[3] < LIMIT_TTFT_MS and middle[4] < LIMIT_ITL_MS
+
+
+def accurate(server: Server, streams: int) -> bool:
+    """Whether three runs at this level keep the error limits in the median."""
+    found = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            server.reset()
+            said = engine(server, streams, streams * 8, Path(folder))
+            found.append(client_errors(records_of(Path(said["folder"])), server.dump()))
+    ttft, itl = (statistics.median(getattr(e, name) for e in found) for name in ("ttft_p99", "itl_p99"))
+    print(f"  {streams:5} streams on one client core: p99 error ttft {ttft:5.2f} itl {itl:5.2f} ms", flush=True)
+    return ttft < LIMIT_TTFT_MS and itl < LIMIT_ITL_MS
+
+
+def main(pairs: int = PAIRS) -> bool:
+    with mock_server() as server:
+        held = [level(server, streams, pairs) for streams in LEVELS]
+        largest = 0
+        for streams in (768, 1024, 1280, 1536, 1792, 2048):
+            if not accurate(server, streams):
+                break
+            largest = streams
+        print(f"largest level within the error limits on one client core: {largest} streams", flush=True)
+    return all(held)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(*map(int, sys.argv[1:])) else 1)
