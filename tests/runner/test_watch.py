@@ -51,3 +51,12 @@ def test_every_observer_sees_every_event_in_order() -> None:
     bus.emit(EventType.RUN_START, run_id="x")
     bus.emit(EventType.PHASE, phase="setup", state="start")
     assert first == second == ["run_start", "phase"]
+
+
+def test_a_step_of_the_wall_clock_does_not_move_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[int] = []
+    bus = EventBus([lambda e: times.append(e.time)])
+    bus.emit(EventType.PHASE, phase="benchmark", state="start")
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    bus.emit(EventType.PHASE, phase="benchmark", state="end")
+    assert 0 <= times[1] - times[0] < SECOND

@@ -12,13 +12,22 @@ Observer = Callable[[Event], None]
 
 
 class EventBus:
-    """Hands every event to every observer, in order."""
+    """Hands every event to every observer, in order.
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+    Events carry the same clock as the records, monotonic time plus ``clock_offset``, so that a step of the wall clock
+    cannot set a run's events against its records.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = (), *, clock_offset: int | None = None) -> None:
         self._observers = list(observers)
+        self.clock_offset = time.time_ns() - time.monotonic_ns() if clock_offset is None else clock_offset
 
     def subscribe(self, observer: Observer) -> None:
         self._observers.append(observer)
+
+    def now(self) -> int:
+        """Epoch ns on the run's clock."""
+        return time.monotonic_ns() + self.clock_offset
 
     def publish(self, event: Event) -> None:
         for observer in self._observers:
@@ -26,7 +35,7 @@ class EventBus:
 
     def emit(self, type_: EventType, **data: Any) -> None:
         """Publish an event that happens now."""
-        self.publish(Event(type_, time.time_ns(), data))
+        self.publish(Event(type_, self.now(), data))
 
     def finding(self, finding: Finding) -> None:
-        self.publish(finding.event(time.time_ns()))
+        self.publish(finding.event(self.now()))

@@ -80,7 +80,6 @@ class _Run:
         self.findings = preflight(loaded)
         self.target_config = resolve_target(loaded.config)
         self.target = targets.create_target(self.target_config)
-        self.clock_offset = time.time_ns() - time.monotonic_ns()
 
     async def execute(self) -> RunOutcome:
         writer = self._open_writer()
@@ -123,8 +122,8 @@ class _Run:
                 "command": self.options.command,
                 "config_digest": self.loaded.digest,
                 "simulated": False,
-                "started": time.time_ns(),
-                "clock_offset": self.clock_offset,
+                "started": self.bus.now(),
+                "clock_offset": self.bus.clock_offset,
                 "start_at": self.options.start_at,
                 "shard": {"index": self.options.shard.index, "count": self.options.shard.count},
                 "seeds": [g.config.seed for g in config.spec.benchmark.load_generators],
@@ -151,7 +150,7 @@ class _Run:
             tokenizer_path=_tokenizer_path(self.target_config),
             log_dir=writer.log_dir,
             stop=self.stop,
-            clock_offset=self.clock_offset,
+            clock_offset=self.bus.clock_offset,
         )
         writer.update_manifest(
             target={
