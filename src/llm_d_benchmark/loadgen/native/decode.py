@@ -7,7 +7,7 @@ go; anything else takes the line-by-line path of the SSE standard.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import methodcaller
@@ -53,6 +53,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 _chunks = msgspec.json.Decoder(list[_Chunk])
 _chunk = msgspec.json.Decoder(_Chunk)
+SLICE = 512
 _EVENT_END = methodcaller("endswith", b"\n\n")
 
 
@@ -90,30 +91,70 @@ def inflate(pieces: Sequence[bytes], encoding: str) -> list[bytes]:
 
 
 def decode_stream(pieces: Sequence[bytes], stamps: Sequence[int], *, keep_text: bool) -> Decoded:
-    """Decode a streamed response.
+    """Decode a streamed response; see ``decode_slices``."""
+    *_, out = decode_slices(pieces, stamps, keep_text=keep_text)
+    return out
+
+
+def decode_slices(
+    pieces: Sequence[bytes], stamps: Sequence[int], *, keep_text: bool, size: int = SLICE
+) -> Iterator[Decoded]:
+    """Decode a streamed response in slices, so that a long one need not stop its caller for long.
 
     Args:
         pieces: the body as it came, cut anywhere.
         stamps: arrival of each piece, ns.
         keep_text: whether the reply's text is wanted (a conversation's next turn needs it).
+        size: pieces of a slice.
+
+    Yields:
+        The same object after each slice; it is whole when the iterator ends.
     """
-    out = Decoded()
-    events, times, rest = split_events(pieces, stamps)
-    done = bool(events) and events[-1] == b"[DONE]"
-    payloads = events[:-1] if done else [e for e in events if e != b"[DONE]"]
-    if not done:
-        done = len(payloads) < len(events)
-        times = [t for e, t in zip(events, times, strict=True) if e != b"[DONE]"]
-    try:
-        chunks = _chunks.decode(b"[" + b",".join(payloads) + b"]")
-        if len(chunks) != len(payloads):
-            raise msgspec.DecodeError("an event holds more than one value")
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        chunks = _one_by_one(payloads, out)
-    _collect(chunks, times, out, keep_text)
-    if out.error is None:
-        _judge(out, done, rest)
-    return out
+    reader = _Reader(keep_text)
+    done, rest = False, b""
+    for part, times in _slices(pieces, stamps, size):
+        events, arrivals, other = split_events(part, times)
+        if b"[DONE]" in events:
+            done = True
+            arrivals = [t for e, t in zip(events, arrivals, strict=True) if e != b"[DONE]"]
+            events = [e for e in events if e != b"[DONE]"]
+        rest = rest or other
+        reader.read(events, arrivals)
+        yield reader.out
+        if reader.out.error is not None:
+            return
+    reader.finish()
+    if reader.out.error is None:
+        _judge(reader.out, done, rest)
+    yield reader.out
+
+
+def _slices(
+    pieces: Sequence[bytes], stamps: Sequence[int], size: int
+) -> Iterator[tuple[Sequence[bytes], Sequence[int]]]:
+    """Cut a body into runs of whole events of about ``size`` pieces each."""
+    if len(pieces) <= size:
+        yield pieces, stamps
+        return
+    carry = b""
+    for at in range(0, len(pieces), size):
+        part = list(pieces[at : at + size])
+        times = stamps[at : at + size]
+        part[0] = carry + part[0]
+        carry = b""
+        if at + size < len(pieces):
+            # what follows the last whole event goes to the next slice; its time is that of its last byte anyway
+            while part:
+                last = part[-1] + carry
+                end = max(last.rfind(b"\n\n") + 2, last.rfind(b"\r\n\r\n") + 4, last.rfind(b"\r\r") + 2)
+                if end >= 4 or last.endswith((b"\n\n", b"\r\r")):
+                    part[-1], carry = last[:end], last[end:]
+                    break
+                carry = last
+                part.pop()
+            times = times[: len(part)]
+        if part:
+            yield part, times
 
 
 def decode_body(body: bytes, *, keep_text: bool) -> Decoded:
@@ -124,26 +165,14 @@ def decode_body(body: bytes, *, keep_text: bool) -> Decoded:
     except (msgspec.DecodeError, UnicodeDecodeError):
         out.error, out.message = ErrorClass.PROTOCOL, "the response is not the JSON of the OpenAI API"
         return out
-    _collect([chunk], [0], out, keep_text)
+    reader = _Reader(keep_text)
+    reader.add([chunk], [0])
+    reader.finish()
+    out = reader.out
     if out.error is None and not out.chunks:
         out.error, out.message = ErrorClass.NO_CONTENT, "the response has no content"
     out.chunks = []
     return out
-
-
-def _one_by_one(payloads: Sequence[bytes], out: Decoded) -> list[_Chunk]:
-    """Decode events singly up to the first that is malformed, which is the response's error."""
-    chunks = []
-    for payload in payloads:
-        try:
-            chunks.append(_chunk.decode(payload))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            out.error, out.message = (
-                ErrorClass.PROTOCOL,
-                f"event {len(chunks)} of the stream is not the JSON of the OpenAI API",
-            )
-            break
-    return chunks
 
 
 def _content(choice: _Choice) -> str | None:
@@ -160,32 +189,73 @@ def _content(choice: _Choice) -> str | None:
     return choice.text or None
 
 
-def _collect(chunks: Sequence[_Chunk], times: Sequence[int], out: Decoded, keep_text: bool) -> None:
-    texts: list[str] = []
-    counts: list[int | None] = []
-    usage: _Usage | None = None
-    for chunk, time in zip(chunks, times, strict=False):
-        if chunk.error is not None or chunk.object == "error":
-            out.error, out.message = ErrorClass.SERVER_ERROR_EVENT, _error_text(chunk)
-            break
-        if chunk.usage is not None:
+class _Reader:
+    """Adds up what the events of one response say."""
+
+    def __init__(self, keep_text: bool) -> None:
+        self.out = Decoded()
+        self._keep_text = keep_text
+        self._texts: list[str] = []
+        self._counts: list[int | None] = []
+        self._usage: _Usage | None = None
+        self._events = 0
+
+    def read(self, payloads: Sequence[bytes], times: Sequence[int]) -> None:
+        """Events of a stream in order; ``out.error`` is set where one is malformed or is an error itself."""
+        try:
+            chunks = _chunks.decode(b"[" + b",".join(payloads) + b"]")
+            if len(chunks) != len(payloads):
+                raise msgspec.DecodeError("an event holds more than one value")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            chunks = self._one_by_one(payloads)
+        self.add(chunks, times)
+        self._events += len(payloads)
+        if self.out.error is not None:
+            self.finish()
+
+    def _one_by_one(self, payloads: Sequence[bytes]) -> list[_Chunk]:
+        """Decode events singly up to the first that is malformed, which is the response's error."""
+        chunks: list[_Chunk] = []
+        for payload in payloads:
+            try:
+                chunks.append(_chunk.decode(payload))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                number = self._events + len(chunks)
+                self.out.error = ErrorClass.PROTOCOL
+                self.out.message = f"event {number} of the stream is not the JSON of the OpenAI API"
+                break
+        return chunks
+
+    def add(self, chunks: Sequence[_Chunk], times: Sequence[int]) -> None:
+        out, counts, texts, keep_text = self.out, self._counts, self._texts, self._keep_text
+        arrivals = out.chunks
+        for chunk, time in zip(chunks, times, strict=False):
+            if chunk.error is not None or chunk.object == "error":
+                out.error, out.message = ErrorClass.SERVER_ERROR_EVENT, _error_text(chunk)
+                return
             usage = chunk.usage
-        for choice in chunk.choices:
-            text = _content(choice)
-            if text is not None:
-                out.chunks.append(time)
-                counts.append(chunk.usage.completion_tokens if chunk.usage else None)
-                if keep_text:
-                    texts.append(text)
-            if choice.finish_reason:
-                out.finish_reason = choice.finish_reason
-    out.text = "".join(texts)
-    if usage is not None:
-        out.input_tokens, out.output_tokens = usage.prompt_tokens, usage.completion_tokens
-        out.cached_tokens = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    known = [c for c in counts if c is not None]
-    if known and len(known) == len(counts):
-        out.chunk_tokens = [b - a for a, b in zip([0, *known], known, strict=False)]
+            if usage is not None:
+                self._usage = usage
+            for choice in chunk.choices:
+                text = _content(choice)
+                if text is not None:
+                    arrivals.append(time)
+                    counts.append(usage.completion_tokens if usage else None)
+                    if keep_text:
+                        texts.append(text)
+                if choice.finish_reason:
+                    out.finish_reason = choice.finish_reason
+
+    def finish(self) -> None:
+        """Fill in what only the whole response tells."""
+        out, usage = self.out, self._usage
+        out.text = "".join(self._texts)
+        if usage is not None:
+            out.input_tokens, out.output_tokens = usage.prompt_tokens, usage.completion_tokens
+            out.cached_tokens = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+        known = [c for c in self._counts if c is not None]
+        if known and len(known) == len(self._counts):
+            out.chunk_tokens = [b - a for a, b in zip([0, *known], known, strict=False)]
 
 
 def _judge(out: Decoded, done: bool, rest: bytes) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from ...domain.records import ErrorClass
 from .connection import Connection, monotonic_ns
-from .decode import Decoded, decode_body, decode_stream, inflate
+from .decode import Decoded, decode_body, decode_slices, inflate
 from .pool import ConnectError, Pool
 from .wire import Limits
 
@@ -207,21 +207,29 @@ class Exchange:
 
     def decode(self, keep_text: bool) -> Decoded:
         """What the response said; of a failed or cancelled one, what had arrived."""
+        *_, decoded = self.decoding(keep_text)
+        return decoded
+
+    def decoding(self, keep_text: bool) -> Iterator[Decoded]:
+        """``decode`` in slices: the same object after each, whole at the end. Yields at least once."""
         pieces = self.pieces
         if self.encoding in ("gzip", "deflate", "x-gzip"):
             try:
                 pieces = inflate(pieces, self.encoding.removeprefix("x-"))
             except zlib.error:
-                return Decoded(error=ErrorClass.PROTOCOL, message=f"the body is not {self.encoding}")
+                yield Decoded(error=ErrorClass.PROTOCOL, message=f"the body is not {self.encoding}")
+                return
         elif self.encoding not in ("", "identity"):
-            return Decoded(error=ErrorClass.PROTOCOL, message="a content encoding that was not asked for")
+            yield Decoded(error=ErrorClass.PROTOCOL, message="a content encoding that was not asked for")
+            return
         if self.outcome is not Outcome.COMPLETE and self.http_status != 200:
-            return Decoded()
-        if self.streaming:
-            return decode_stream(pieces, self.stamps, keep_text=keep_text)
-        if self.outcome is Outcome.COMPLETE:
-            return decode_body(b"".join(pieces), keep_text=keep_text)
-        return Decoded()
+            yield Decoded()
+        elif self.streaming:
+            yield from decode_slices(pieces, self.stamps, keep_text=keep_text)
+        elif self.outcome is Outcome.COMPLETE:
+            yield decode_body(b"".join(pieces), keep_text=keep_text)
+        else:
+            yield Decoded()
 
 
 def _class_of(status: int) -> ErrorClass:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ...domain.records import ErrorClass, Status
 from ...domain.schedule import Message
@@ -88,6 +88,8 @@ class StageLoad:
         self._handles: list[asyncio.TimerHandle] = []
         self._thinking: dict[Session, asyncio.TimerHandle] = {}
         self._finished: deque[Exchange] = deque()
+        self._decoding: Iterator[Decoded] | None = None  # of the first of the finished
+        self._decoded = Decoded()
         self._done = False
         self._to_follow = 0  # active sessions with turns still to send
 
@@ -301,11 +303,16 @@ class StageLoad:
     def _decode_some(self) -> None:
         until = monotonic_ns() + _DECODE_NS
         while self._finished:
-            exchange = self._finished.popleft()
-            self._record(exchange, exchange.decode(keep_text=False))
-            if monotonic_ns() > until and self._finished:
-                self._loop.call_soon(self._decode_some)
-                return
+            exchange = self._finished[0]
+            if self._decoding is None:
+                self._decoding = exchange.decoding(keep_text=False)
+            for self._decoded in self._decoding:  # noqa: B020 - kept over turns of the loop
+                if monotonic_ns() > until:
+                    self._loop.call_soon(self._decode_some)
+                    return
+            self._decoding = None
+            self._finished.popleft()
+            self._record(exchange, self._decoded)
         self._check_done()
 
     def _record(self, exchange: Exchange, decoded: Decoded) -> Status:
