@@ -301,7 +301,8 @@ class StageLoad:
     # decoding, when there is time for it
 
     def _decode_some(self) -> None:
-        until = monotonic_ns() + _DECODE_NS
+        # more the more is waiting: on a loop that is busy throughout, what is waiting would otherwise only grow
+        until = monotonic_ns() + _DECODE_NS * (1 + len(self._finished) // 32)
         while self._finished:
             exchange = self._finished[0]
             if self._decoding is None:
