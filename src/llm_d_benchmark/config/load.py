@@ -109,6 +109,10 @@ class Arrival(Model):
         missing = [k.removesuffix("_rate") for k in needed.get(self.type, ()) if getattr(self, k) is None]
         if missing:
             raise ValueError(f"arrival '{self.type}' needs {', '.join(missing)}")
+        if self.rates is not None and (any(r < 0 for r in self.rates) or not any(self.rates)):
+            raise ValueError("arrival 'steps': rates must not be negative, and one must be above 0")
+        if self.every is not None and self.length is not None and not 0 < self.length < self.every:
+            raise ValueError("arrival 'spikes': length must be above 0 and below 'every'")
         taken = {"type", *needed.get(self.type, ())} | ({"process"} if self.type in needed else set())
         taken |= {"burstiness"} if "gamma" in (self.type, self.process) else set()
         taken |= {"speedup"} if self.type == "trace" else set()

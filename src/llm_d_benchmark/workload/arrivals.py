@@ -6,12 +6,14 @@ cumulative rate of a profile (constant, ramp, steps, spikes). Constant means k /
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..domain.errors import ConfigError
 from ..domain.schedule import Load, Stage
 from .seeds import Use, generator
 
@@ -72,24 +74,29 @@ def inverse_cumulative(load: Load, load_s: float | None) -> Callable[[Floats], F
 
 
 def profile(load: Load, load_s: float | None) -> tuple[Floats, Floats, Floats]:
-    """Piecewise linear rate over time: breakpoints (n + 1) in s, rate at the start and at the end of each piece (n)."""
+    """Piecewise linear rate over time: breakpoints (n + 1) in s, rate at the start and at the end of each piece (n).
+
+    Raises:
+        ConfigError: the load has no length, without which the rate's course is undefined.
+    """
     arrival: Mapping[str, Any] = load.arrival
-    length = load_s or 3600.0
+    if load_s is None:
+        raise ConfigError(
+            f"arrival '{arrival['type']}' needs a duration, over which the rate takes its course",
+            advice="set 'duration'; with num_requests, whichever comes first ends the stage",
+        )
     if arrival["type"] == "ramp":
-        return np.array([0.0, length]), np.array([float(arrival["from_rate"])]), np.array([float(arrival["to_rate"])])
+        return np.array([0.0, load_s]), np.array([float(arrival["from_rate"])]), np.array([float(arrival["to_rate"])])
     if arrival["type"] == "steps":
         rates = np.asarray(arrival["rates"], np.float64)
-        return np.linspace(0.0, length, len(rates) + 1), rates, rates
-    every, spike, base = float(arrival["every"]), float(arrival["length"]), float(load.rate or 0)
-    times, rates_list = [0.0], []
-    while times[-1] < length:
-        start = times[-1]
-        for end, rate in ((start + every - spike, base), (start + every, float(arrival["peak"]))):
-            if times[-1] < length:
-                times.append(min(end, length))
-                rates_list.append(rate)
-    rates = np.asarray(rates_list)
-    return np.asarray(times), rates, rates
+        return np.linspace(0.0, load_s, len(rates) + 1), rates, rates
+    every, spike = float(arrival["every"]), float(arrival["length"])
+    starts = np.arange(math.ceil(load_s / every)) * every
+    # Each period is quiet first and ends with the spike.
+    edges = np.append(np.column_stack([starts, starts + every - spike]).ravel(), load_s)
+    pieces = int(np.searchsorted(edges[:-1], load_s))
+    rates = np.tile([float(load.rate or 0), float(arrival["peak"])], len(starts))[:pieces]
+    return np.append(edges[:pieces], load_s), rates, rates
 
 
 def expected_arrivals(load: Load, load_s: float) -> float | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 from pydantic import Field
 
 from ..config.fields import Model, Seconds
 from ..config.load import Length
+from ..domain.errors import ConfigError
 from ..domain.schedule import Prompt, Stage, Turn
 from .api import Content, WorkloadContext
 from .lengths import draw
 from .options import fixed, parse
-from .seeds import Use, generator
+from .seeds import Streams, Use, generator
 
 
 class ConversationOptions(Model):
@@ -37,39 +39,48 @@ class ConversationWorkload:
         self._chat = context.endpoint == "chat"
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
-        options = self._options
         system = self._system(seed)
-        position = 0
-        while True:
-            rng = generator(seed, Use.PROMPT, stage.index, position)
-            turns = []
-            # Known only for the first turn: later prompts hold the server's own answers.
-            for number in range(draw(options.turns, rng)):
-                length = options.first_length if number == 0 and options.first_length else options.input_length
-                tokens = draw(length, rng)
-                text = self._sizer.make(rng, max(1, tokens))
-                asked = tokens + options.system_length + self._sizer.overhead if number == 0 and not system else None
-                turns.append(
-                    Turn(
-                        self._prompt(text, system if number == 0 else None),
-                        asked,
-                        draw(options.output_length, rng),
-                        think_s=self._think(rng) if number else 0.0,
-                    )
-                )
-            yield Content(tuple(turns))
-            position += 1
+        lengths, prompts = Streams(seed, Use.LENGTH), Streams(seed, Use.PROMPT)
+        for position in count():
+            rng, text = lengths.at(stage.index, position), prompts.at(stage.index, position)
+            turns = draw(self._options.turns, rng)
+            yield Content(tuple(self._turn(number, system, rng, text) for number in range(turns)))
 
-    def _system(self, seed: int) -> str | tuple[int, ...] | None:
+    def _turn(self, number: int, system: str | None, rng: np.random.Generator, text: np.random.Generator) -> Turn:
+        options = self._options
+        length = options.first_length if number == 0 and options.first_length else options.input_length
+        tokens = draw(length, rng)
+        message = self._text(text, tokens)
+        # Known only where no answer of the server, and no second message with a template of its own, is in the prompt.
+        known = number == 0 and (system is None or not self._chat)
+        return Turn(
+            self._prompt(message, number, system),
+            tokens + options.system_length + self._sizer.overhead if known else None,
+            draw(options.output_length, rng),
+            think_s=self._think(rng) if number else 0.0,
+        )
+
+    def _text(self, rng: np.random.Generator, tokens: int) -> str:
+        text = self._sizer.make(rng, tokens)
+        if not isinstance(text, str):
+            raise ConfigError(
+                "a conversation's history holds the server's answers as text, so its prompts cannot be token ids",
+                advice="use 'endpoint: chat' for conversations",
+            )
+        return text
+
+    def _system(self, seed: int) -> str | None:
         if not self._options.system_length:
             return None
-        return self._sizer.make(generator(seed, Use.PREFIX, 0), self._options.system_length)
+        return self._text(generator(seed, Use.PREFIX), self._options.system_length)
 
-    def _prompt(self, text: str | tuple[int, ...], system: str | tuple[int, ...] | None) -> Prompt:
-        if not self._chat:
-            return text if system is None else self._sizer.join(system, text)
-        messages = [] if system is None else [{"role": "system", "content": system}]
-        return (*messages, {"role": "user", "content": text})
+    def _prompt(self, message: str, number: int, system: str | None) -> Prompt:
+        if self._chat:
+            first = [{"role": "system", "content": system}] if system is not None and number == 0 else []
+            return (*first, {"role": "user", "content": message})
+        if number:
+            return "\n" + message
+        return message if system is None else f"{system} {message}"
 
     def _think(self, rng: np.random.Generator) -> float:
         mean = self._options.think_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any, Literal
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from .api import Content, WorkloadContext
 from .lengths import draw
 from .options import parse
 from .rows import Row, read_rows
-from .seeds import Use, generator
+from .seeds import Streams, Use, generator
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -29,35 +30,28 @@ class DatasetOptions(Model):
     conversations_field: str = Field("conversations", description="ShareGPT: field with {from, value} turns")
     output_length_field: str = Field("output_length", description="field with the output tokens to ask for")
     output_length: Length | None = Field(None, description="for rows without that field; default: the server decides")
-    input_length: Length | None = Field(None, description="not used here: prompts are as long as they are")
     order: Literal["shuffle", "file"] = Field("shuffle", description="order of the rows")
     loop: bool = Field(True, description="begin again at the end; prompts then repeat and may hit caches")
     multi_turn: bool = Field(True, description="ShareGPT: replay every human turn; false: only the first")
 
 
 class DatasetWorkload:
-    """Requests and conversations as a file has them."""
+    """Requests and conversations as a file has them. The whole file is held in memory, so that it can be shuffled."""
 
     def __init__(self, context: WorkloadContext) -> None:
         self._options = parse(DatasetOptions, context.options)
         self._sizer = context.sizer
         self._endpoint = context.endpoint
         self._rows: list[tuple[str, Row]] = []
-        self._shuffled_for: tuple[int, int, int] | None = None
-        self._shuffled: list[int] = []
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
         rows = self._load()
-        position = 0
-        while self._options.loop or position < len(rows):
-            index = position % len(rows)
-            if self._options.order == "shuffle":
-                index = int(self._order(seed, stage.index, position // len(rows))[index])
-            place, row = rows[index]
-            rng = generator(seed, Use.LENGTH, stage.index, position)
-            output = self._output(place, row, rng)
-            yield Content(tuple(self._turn(p, output) for p in self._prompts(place, row)))
-            position += 1
+        lengths = Streams(seed, Use.LENGTH)
+        for lap in count() if self._options.loop else (0,):
+            for position, index in enumerate(self._order(seed, stage.index, lap), lap * len(rows)):
+                place, row = rows[index]
+                output = self._output(place, row, lengths.at(stage.index, position))
+                yield Content(tuple(self._turn(p, output) for p in self._prompts(place, row)))
 
     def _load(self) -> list[tuple[str, Row]]:
         if not self._rows:
@@ -67,11 +61,10 @@ class DatasetWorkload:
         return self._rows
 
     def _order(self, seed: int, stage: int, lap: int) -> Sequence[int]:
-        key = (seed, stage, lap)
-        if self._shuffled_for != key:
-            self._shuffled_for = key
-            self._shuffled = generator(seed, Use.ORDER, stage, lap).permutation(len(self._rows)).tolist()
-        return self._shuffled
+        if self._options.order == "file":
+            return range(len(self._rows))
+        order: list[int] = generator(seed, Use.ORDER, stage, lap).permutation(len(self._rows)).tolist()
+        return order
 
     def _turn(self, prompt: Prompt, output: int | None) -> Turn:
         tokens = self._sizer.count(prompt) if isinstance(prompt, str) else None

@@ -34,10 +34,12 @@ def _line(kind: str, model: type[Model], problem: Mapping[str, Any]) -> str:
     key = ".".join(str(p) for p in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"workload '{kind}': {key or 'options'}: {problem['msg'].removeprefix('Value error, ')}"
+    if key in ("input_length", "output_length"):
+        return f"workload '{kind}' brings its own lengths; leave out '{key}'"
     allowed = sorted(model.model_fields)
     close = difflib.get_close_matches(key, allowed, 1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"workload '{kind}' has no key '{key}'{hint} It takes: {', '.join(allowed)}"
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"workload '{kind}' has no key '{key}'{hint} It takes: {', '.join(allowed) or 'none'}"
 
 
 def fixed(value: int) -> Length:

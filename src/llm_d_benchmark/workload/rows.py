@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,31 +24,61 @@ def read_rows(path: str) -> Iterator[tuple[str, Row]]:
         ConfigError: the file cannot be read, or a row is malformed (with file and line).
     """
     kind = Path(path.removesuffix(".gz")).suffix.lower()
+    with _readable(path) as file:
+        if kind == ".csv":
+            yield from _csv(path, file)
+        elif kind in (".jsonl", ".ndjson"):
+            yield from _json_lines(path, file)
+        elif kind == ".json":
+            yield from _json(path, file)
+        else:
+            raise ConfigError(f"{path}: unknown kind of file; use .csv, .jsonl or .json (also with .gz)")
+
+
+def head_comments(path: str) -> list[str]:
+    """The comment lines at the beginning of a CSV file, without their ``#``; of other files none."""
+    if Path(path.removesuffix(".gz")).suffix.lower() != ".csv":
+        return []
+    with _readable(path) as file:
+        return [line[1:].strip() for line in takewhile(_is_comment, file)]
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[IO[str]]:
+    """The open file; trouble while it is read is the user's to mend."""
     try:
-        with _open(path) as file:
-            if kind == ".csv":
-                yield from _csv(path, file)
-            elif kind in (".jsonl", ".ndjson"):
-                yield from _json_lines(path, file)
-            elif kind == ".json":
-                yield from _json(path, file)
-            else:
-                raise ConfigError(f"{path}: unknown kind of file; use .csv, .jsonl or .json (also with .gz)")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+        if path.endswith(".gz"):
+            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as packed:
+                yield packed
+        else:
+            with Path(path).open(encoding="utf-8-sig", newline="") as plain:
+                yield plain
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text") from error
 
 
-def _open(path: str) -> IO[str]:
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return Path(path).open(encoding="utf-8-sig", newline="")
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 def _csv(path: str, file: IO[str]) -> Iterator[tuple[str, Row]]:
-    for row in (reader := csv.DictReader(line for line in file if not line.startswith("#"))):
-        yield f"{path}:{reader.line_num}", row
+    """Only comments above the header are passed over: below it a line may begin with # inside a quoted prompt."""
+    comments = 0
+    lines: Iterator[str] = iter(())
+    for line in file:
+        if not _is_comment(line):
+            lines = chain([line], file)
+            break
+        comments += 1
+    reader = csv.DictReader(lines)
+    try:
+        for row in reader:
+            yield f"{path}:{comments + reader.line_num}", row
+    except csv.Error as error:
+        place = f"{path}:{comments + reader.line_num}"
+        raise ConfigError(f"{place}: {error}", advice="very long prompts need a .jsonl file") from error
 
 
 def _json_lines(path: str, file: IO[str]) -> Iterator[tuple[str, Row]]:
@@ -75,3 +108,28 @@ def _json(path: str, file: IO[str]) -> Iterator[tuple[str, Row]]:
         if not isinstance(value, dict):
             raise ConfigError(f"{path}: row {number} must be a JSON object")
         yield f"{path}: row {number}", value
+
+
+def field_of(place: str, row: Row, names: Sequence[str], what: str) -> Any:
+    """The first of ``names`` that the row has a value for.
+
+    Raises:
+        ConfigError: it has none of them.
+    """
+    for name in names:
+        if row.get(name) not in (None, ""):
+            return row[name]
+    raise ConfigError(f"{place}: no {what}", advice=f"a trace row needs one of: {', '.join(names)}")
+
+
+def number(place: str, row: Row, names: Sequence[str]) -> int:
+    """A number of tokens, at least 1, from the first of ``names`` that the row has.
+
+    Raises:
+        ConfigError: it has none, or it is no number.
+    """
+    value = field_of(place, row, names, names[0])
+    try:
+        return max(1, int(float(value)))
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{place}: '{value}' is not a number of tokens") from None

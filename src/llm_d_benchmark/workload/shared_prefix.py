@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from ..domain.schedule import Stage, Turn
 from .api import Content, WorkloadContext
 from .lengths import draw
 from .options import fixed, parse
-from .seeds import Use, generator
+from .seeds import Streams, Use, generator
 
 
 class SharedPrefixOptions(Model):
@@ -25,34 +26,33 @@ class SharedPrefixOptions(Model):
     question_length: Length = Field(fixed(128), description="tokens after the prefix")
     output_length: Length = fixed(128)
     share_across_stages: bool = Field(False, description="the same prefixes (and questions) in every stage")
-    input_length: Length | None = Field(None, description="not used here: the two lengths above make the prompt")
 
 
 class SharedPrefixWorkload:
     """Requests that go through the groups at random, each group's prefix being the same every time."""
 
     def __init__(self, context: WorkloadContext) -> None:
-        options = {k: v for k, v in context.options.items() if k != "input_length"}
-        self._options = parse(SharedPrefixOptions, options)
+        self._options = parse(SharedPrefixOptions, context.options)
         self._sizer = context.sizer
         self._prefixes: dict[tuple[int, int, int], tuple[Any, int]] = {}
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
-        scope = 0 if self._options.share_across_stages else stage.index + 1
-        position = 0
-        while True:
-            rng = generator(seed, Use.ORDER, stage.index, position)
-            group = int(rng.integers(self._options.groups))
+        options, sizer = self._options, self._sizer
+        scope = 0 if options.share_across_stages else stage.index + 1
+        choices, questions = Streams(seed, Use.ORDER), Streams(seed, Use.PROMPT)
+        for position in count():
+            rng = choices.at(stage.index, position)
+            group = int(rng.integers(options.groups))
             prefix, prefix_tokens = self._prefix(seed, scope, group)
-            question_rng, question_scope = rng, None
-            if self._options.prompts_per_group is not None:
-                question_scope = int(rng.integers(self._options.prompts_per_group))
-                question_rng = generator(seed, Use.PROMPT, scope, group, question_scope)
-            tokens = draw(self._options.question_length, question_rng)
-            prompt = self._sizer.join(prefix, self._sizer.make(question_rng, tokens))
-            asked = prefix_tokens + tokens + self._sizer.overhead
-            yield Content((Turn(prompt, asked, draw(self._options.output_length, rng)),))
-            position += 1
+            # Numbered questions have an odd first word, the others an even one, so that the two never meet.
+            place = (2 * stage.index, position, 0)
+            if options.prompts_per_group is not None:
+                place = (2 * scope + 1, group, int(rng.integers(options.prompts_per_group)))
+            output = draw(options.output_length, rng)
+            question = questions.at(*place)
+            tokens = draw(options.question_length, question)
+            prompt = sizer.join(prefix, sizer.make(question, tokens))
+            yield Content((Turn(prompt, prefix_tokens + tokens + sizer.overhead, output),))
 
     def _prefix(self, seed: int, scope: int, group: int) -> tuple[Any, int]:
         key = (seed, scope, group)

@@ -10,6 +10,7 @@ from ..domain.schedule import Load, Stage, StageOutcome, StageSource
 from .sweep import SweepSource
 
 DEFAULT_CONCURRENCY = 4
+SHAPED = ("ramp", "steps", "spikes")
 
 
 class FixedStages:
@@ -37,7 +38,8 @@ def stage_source(
     """The stages of one load generator.
 
     What a stage does not set it takes from the generator's keys, and those from ``spec.benchmark``. A number of
-    requests without a duration of its own bounds the stage alone; with one, whichever comes first.
+    requests without a duration of its own bounds the stage alone; with one, whichever comes first. A rate that takes
+    its course over the load always has a duration.
     """
 
     def stage(index: int, name: str | None, shape: Shape, load_shape: Load) -> Stage:
@@ -47,7 +49,7 @@ def stage_source(
 
         count = own("num_requests")
         duration = own("duration")
-        if duration is None and count is None:
+        if duration is None and (count is None or load_shape.arrival["type"] in SHAPED):
             duration = duration_s
         return Stage(
             index=index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 from ..config.fields import Model
 from ..config.load import Length
@@ -10,7 +11,7 @@ from ..domain.schedule import Stage, Turn
 from .api import Content, WorkloadContext
 from .lengths import draw
 from .options import fixed, parse
-from .seeds import Use, generator
+from .seeds import Streams, Use
 
 
 class SyntheticOptions(Model):
@@ -28,10 +29,11 @@ class SyntheticWorkload:
         self._sizer = context.sizer
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
-        position = 0
-        while True:
-            rng = generator(seed, Use.PROMPT, stage.index, position)
-            length = max(draw(self._options.input_length, rng), self._sizer.overhead + 1)
-            output = draw(self._options.output_length, rng)
-            yield Content((Turn(self._sizer.make(rng, length - self._sizer.overhead), length, output),))
-            position += 1
+        options, make, overhead = self._options, self._sizer.make, self._sizer.overhead
+        lengths, prompts = Streams(seed, Use.LENGTH), Streams(seed, Use.PROMPT)
+        for position in count():
+            rng = lengths.at(stage.index, position)
+            tokens, output = draw(options.input_length, rng), draw(options.output_length, rng)
+            # The text has a stream of its own: a replay that knows the length makes the same text.
+            text = make(prompts.at(stage.index, position), max(1, tokens - overhead))
+            yield Content((Turn(text, tokens, output),))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from pydantic import Field
 
 from ..config.fields import Model
-from ..config.load import Length
 from ..domain.errors import ConfigError
 from ..domain.schedule import Prompt, Stage, Turn
 from .api import Content, WorkloadContext
 from .options import parse
-from .rows import Row, read_rows
-from .seeds import Use, generator
+from .replay import is_schedule, replay
+from .rows import Row, field_of, number, read_rows
+from .seeds import Streams, Use
 
 _TIME = ("timestamp", "TIMESTAMP", "time", "arrived_at")
 _INPUT = ("input_length", "input", "ContextTokens", "input_tokens", "num_prefill_tokens", "prompt_tokens")
@@ -33,8 +36,9 @@ class TraceOptions(Model):
     )
     block_size: int = Field(512, ge=1, description="tokens of one block of hash_ids")
     max_input: int | None = Field(None, ge=1, description="leave out requests with longer prompts")
-    input_length: Length | None = Field(None, description="not used here: the trace says")
-    output_length: Length | None = Field(None, description="not used here: the trace says")
+    stage: int | None = Field(
+        None, ge=0, description="a schedule with several stages: the one to replay; default: the stage's own number"
+    )
 
 
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -44,63 +48,66 @@ class TraceWorkload:
     """Requests at the trace's own times with its lengths; equal ``hash_ids`` give equal blocks of the prompt."""
 
     def __init__(self, context: WorkloadContext) -> None:
-        options = {k: v for k, v in context.options.items() if k not in ("input_length", "output_length")}
-        self._options = parse(TraceOptions, options)
+        self._options = parse(TraceOptions, context.options)
+        self._context = context
         self._sizer = context.sizer
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
-        start: float | None = None
-        for position, (place, row) in enumerate(read_rows(self._options.path)):
+        rows = read_rows(self._options.path)
+        first = next(rows, None)
+        if first is None:
+            raise ConfigError(f"{self._options.path} holds no rows")
+        rows = chain([first], rows)
+        if is_schedule(first[1]):
+            own = stage.index if self._options.stage is None else self._options.stage
+            yield from replay(self._options.path, rows, replace(stage, index=own), seed, self._context)
+        else:
+            yield from self._traced(rows, stage, seed)
+
+    def _traced(self, rows: Iterable[tuple[str, Row]], stage: Stage, seed: int) -> Iterator[Content]:
+        start = last = None
+        prompts, blocks = Streams(seed, Use.PROMPT), Streams(seed, Use.PREFIX)
+        for position, (place, row) in enumerate(rows):
             time = self._time(place, row)
             start = time if start is None else start
-            tokens, output = _number(place, row, _INPUT), _number(place, row, _OUTPUT)
+            if last is not None and time < last:
+                raise ConfigError(f"{place}: the timestamp lies before the one above it; sort the trace by time")
+            last = time
+            tokens, output = number(place, row, _INPUT), number(place, row, _OUTPUT)
             if self._options.max_input is not None and tokens > self._options.max_input:
                 continue
+            prompt = self._prompt(place, row, max(1, tokens - self._sizer.overhead), blocks, prompts, stage, position)
             model = row.get("model") or None
-            if time < start:
-                raise ConfigError(f"{place}: the timestamp lies before the one above it; sort the trace by time")
-            turn = Turn(self._prompt(row, tokens, stage, seed, position), max(tokens, self._sizer.overhead + 1), output)
-            yield Content((turn,), offset_s=time - start, model=None if model is None else str(model))
+            yield Content((Turn(prompt, tokens, output),), time - start, None if model is None else str(model))
 
     def _time(self, place: str, row: Row) -> float:
-        value = _field(place, row, _TIME, "timestamp")
+        value = field_of(place, row, _TIME, "timestamp")
+        unit = self._options.time_unit or ("ms" if "hash_ids" in row else "s")
         try:
-            unit = self._options.time_unit or ("ms" if "hash_ids" in row else "s")
-            return float(value) * _UNITS[unit]
+            time = float(value) * _UNITS[unit]
         except (TypeError, ValueError):
             return _iso_seconds(place, str(value))
+        if not math.isfinite(time):
+            raise ConfigError(f"{place}: timestamp '{value}' is not a time")
+        return time
 
-    def _prompt(self, row: Row, tokens: int, stage: Stage, seed: int, position: int) -> Prompt:
-        wanted = max(1, tokens - self._sizer.overhead)
-        blocks = row.get("hash_ids")
-        if not isinstance(blocks, Sequence) or isinstance(blocks, str) or not blocks:
-            return self._sizer.make(generator(seed, Use.PROMPT, stage.index, position), wanted)
+    def _prompt(
+        self, place: str, row: Row, tokens: int, blocks: Streams, prompts: Streams, stage: Stage, position: int
+    ) -> Prompt:
+        """Each block's text depends on stage and hash alone; a shorter last one is the beginning of the whole."""
+        hashes = row.get("hash_ids")
         parts: list[Any] = []
-        for block in blocks:
-            size = min(self._options.block_size, wanted)
-            if size <= 0:
+        for block in hashes if isinstance(hashes, Sequence) and not isinstance(hashes, str) else ():
+            if not isinstance(block, int):
+                raise ConfigError(f"{place}: hash_ids must be whole numbers, not {block!r}")
+            if tokens <= 0:
                 break
-            # The block's text depends on its hash alone, and a shorter last block is the beginning of the whole one.
-            parts.append(self._sizer.make(generator(seed, Use.PREFIX, int(block)), size))
-            wanted -= size
-        if wanted > 0:
-            parts.append(self._sizer.make(generator(seed, Use.PROMPT, stage.index, position), wanted))
-        return self._sizer.join(*parts)
-
-
-def _field(place: str, row: Row, names: Sequence[str], what: str) -> Any:
-    for name in names:
-        if row.get(name) not in (None, ""):
-            return row[name]
-    raise ConfigError(f"{place}: no {what}", advice=f"a trace row needs one of: {', '.join(names)}")
-
-
-def _number(place: str, row: Row, names: Sequence[str]) -> int:
-    value = _field(place, row, names, names[0])
-    try:
-        return max(1, int(float(value)))
-    except (TypeError, ValueError):
-        raise ConfigError(f"{place}: '{value}' is not a number of tokens") from None
+            size = min(self._options.block_size, tokens)
+            parts.append(self._sizer.make(blocks.at(stage.index, block), size))
+            tokens -= size
+        if tokens > 0:
+            parts.append(self._sizer.make(prompts.at(stage.index, position), tokens))
+        return parts[0] if len(parts) == 1 else self._sizer.join(*parts)
 
 
 def _iso_seconds(place: str, text: str) -> float:
