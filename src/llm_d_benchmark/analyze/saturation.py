@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..config.load import Sweep
 from ..domain.result import Absent, Distribution, DistributionOrAbsent, Measured, Saturation, Scalar, StageResult
-from ..domain.saturation import Level, chance, knee
+from ..domain.saturation import Level, chance, edge, knee
 from .windows import StageWindow
 
 
@@ -17,27 +17,30 @@ def saturation(sweep: Sweep | None, windows: Sequence[StageWindow], stages: Sequ
         return None
     over: Literal["rate", "concurrency"] = sweep.over
     loads = [_load(w, over) for w in windows]
-    pairs = sorted(((x, s) for x, s in zip(loads, stages, strict=True) if x is not None), key=lambda p: p[0])
-    curve = [_point(x, s) for x, s in pairs]
-    found = knee([_level(x, s) for x, s in pairs], over)
+    known = [(x, w, s) for x, w, s in zip(loads, windows, stages, strict=True) if x is not None]
+    levels = sorted(known, key=lambda level: level[0])
+    curve = [_point(x, s) for x, _, s in levels]
+    found = knee([_level(*level) for level in levels], over)
     if found.load is None:
         why = f"the server did not carry the lowest load measured: {found.reason}; start lower"
         return Saturation(over, Absent(why), None, why, curve)
-    at = next(s.index for x, s in pairs if x == found.load)
+    at = next(s.index for x, _, s in levels if x == found.load)
     reason = found.reason if found.beyond is None else f"at {found.beyond:g}, {found.reason}"
     return Saturation(over, Measured(found.load, "requests/s" if over == "rate" else "requests"), at, reason, curve)
 
 
-def _level(load: float, stage: StageResult) -> Level:
+def _level(load: float, window: StageWindow, stage: StageResult) -> Level:
     m = stage.metrics
     errors = _value(m.error_rate)
+    arrival = stage.load.get("load", {}).get("arrival", {})
     return Level(
         load=load,
         requests_per_second=_value(m.requests_per_second) or 0.0,
         failed_fraction=1.0 if errors is None else errors,
         ttft_p50=_percentile(m.ttft, "p50"),
         goodput=_value(m.goodput),
-        chance=chance(str(stage.load.get("load", {}).get("arrival", {}).get("type")), m.requests.sent),
+        chance=chance(str(arrival.get("type")), m.requests.sent, float(arrival.get("burstiness", 1.0))),
+        edge=edge(_percentile(m.e2e, "p50"), float(stage.load.get("warmup") or 0.0), window.seconds),
     )
 
 

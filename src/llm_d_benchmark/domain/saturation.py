@@ -22,7 +22,10 @@ FAILURES = 0.05
 class Level:
     """One measured load: requests/s or concurrency offered, and what came of it.
 
-    ``chance`` is the fraction by which the completed rate may lie under the offered one by chance alone.
+    Attributes:
+        chance: fraction by which the completed rate may lie under the offered one by chance alone.
+        edge: fraction of the window that a request of median length reaches beyond its end, less the warm-up's part:
+            so much of what was offered cannot have been completed yet. Its value at the lightest load counts.
     """
 
     load: float
@@ -31,15 +34,22 @@ class Level:
     ttft_p50: float | None = None
     goodput: float | None = None
     chance: float = 0.0
+    edge: float = 0.0
 
-    @property
-    def follows(self) -> bool:
-        return self.requests_per_second >= (FOLLOWS - self.chance) * self.load
+    def follows(self, edge: float) -> bool:
+        return self.requests_per_second >= (FOLLOWS - self.chance) * (1 - edge) * self.load
 
 
-def chance(arrival: str, requests: int) -> float:
-    """Two standard errors of the number of arrivals of a random process; a constant one has none."""
-    return 0.0 if arrival == "constant" else 2.0 / max(1, requests) ** 0.5
+def chance(arrival: str, requests: int, burstiness: float = 1.0) -> float:
+    """Two standard errors of the number of arrivals; of a constant process, two requests at the window's ends."""
+    if arrival == "constant":
+        return 2.0 / max(1, requests)
+    return 2.0 / (max(1, requests) * (burstiness if arrival == "gamma" else 1.0)) ** 0.5
+
+
+def edge(e2e_p50: float | None, warmup_s: float, seconds: float) -> float:
+    """``Level.edge``, at most a half."""
+    return min(0.5, max(0.0, (e2e_p50 or 0.0) - warmup_s) / seconds) if seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +65,25 @@ def carried(level: Level, lighter: Sequence[Level], over: Literal["rate", "concu
     """Why ``level`` is not carried, given the carried levels below it; None where it is."""
     if level.failed_fraction > FAILURES:
         return f"{level.failed_fraction:.0%} of the requests failed"
-    if level.goodput is not None:
-        if level.goodput < GOOD * level.requests_per_second:
-            return f"only {level.goodput:.3g} of {level.requests_per_second:.3g} requests/s met the limits"
-        if over == "rate" and not level.follows:
-            return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
-        return None
+    if level.requests_per_second <= 0:
+        return "nothing was completed"
+    if level.goodput is not None and level.goodput < GOOD * level.requests_per_second:
+        return f"only {level.goodput:.3g} of {level.requests_per_second:.3g} requests/s met the limits"
     if over == "rate":
-        if not level.follows:
-            return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
-        first = next((x.ttft_p50 for x in lighter if x.ttft_p50), None)
-        if first and level.ttft_p50 and level.ttft_p50 > TTFT_GROWTH * first:
-            return f"the median TTFT grew from {first:.3g} s to {level.ttft_p50:.3g} s"
-        return None
+        return _outrun(level, lighter)
+    return None if level.goodput is not None else _gains_nothing(level, lighter)
+
+
+def _outrun(level: Level, lighter: Sequence[Level]) -> str | None:
+    if not level.follows(lighter[0].edge if lighter else level.edge):
+        return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
+    first = next((x.ttft_p50 for x in lighter if x.ttft_p50), None)
+    if level.goodput is None and first and level.ttft_p50 and level.ttft_p50 > TTFT_GROWTH * first:
+        return f"the median TTFT grew from {first:.3g} s to {level.ttft_p50:.3g} s"
+    return None
+
+
+def _gains_nothing(level: Level, lighter: Sequence[Level]) -> str | None:
     below = max((x for x in lighter if x.load < level.load), key=lambda x: x.load, default=None)
     if below is None:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config.load import Sweep
-from ..domain.saturation import Level, chance, knee
+from ..domain.saturation import Level, chance, edge, knee
 from ..domain.schedule import Load, Stage, StageOutcome
 
 
@@ -26,11 +26,13 @@ class SweepSource:
 
     def planned(self) -> Sequence[Stage]:
         """The most stages there can be, at the loads of a server that follows them all."""
-        loads: list[float] = []
-        load = self._sweep.start
-        while len(loads) < self._sweep.max_stages:
-            loads.append(self._whole(load))
-            load = self._capped(load * self._sweep.growth)
+        loads = [self._whole(self._capped(self._sweep.start))]
+        while (following := self._whole(self._capped(loads[-1] * self._sweep.growth))) > loads[-1]:
+            if len(loads) == self._sweep.max_stages:
+                break
+            loads.append(following)
+        # Below a first load that was too much there may be as many stages as there are.
+        loads += [loads[-1]] * (self._sweep.max_stages - len(loads))
         return [self._stage(i, x) for i, x in enumerate(loads)]
 
     def next(self, last: StageOutcome | None) -> Stage | None:
@@ -46,17 +48,18 @@ class SweepSource:
 
     def _choose(self) -> float | None:
         if not self._levels:
-            return self._whole(self._sweep.start)
+            return self._whole(self._capped(self._sweep.start))
         found = knee(self._levels, self._sweep.over)
         if found.beyond is None:
             top = max(x.load for x in self._levels)
             following = self._whole(self._capped(top * self._sweep.growth))
             return following if following > top else None
         low = found.load
-        if low is None:
-            # Even the first load was too much: look below it.
-            following = self._whole(found.beyond / self._sweep.growth)
-            return following if following < found.beyond and self._use_refinement() else None
+        lowest = min(x.load for x in self._levels)
+        # Even the first load was too much. A closed loop shows that only beside a lighter one.
+        if low is None or (self._sweep.over == "concurrency" and low == lowest > 1):
+            following = self._whole(lowest / self._sweep.growth)
+            return following if following < lowest else None
         middle = self._whole(math.sqrt(low * found.beyond))
         return middle if low < middle < found.beyond and self._use_refinement() else None
 
@@ -83,11 +86,13 @@ class SweepSource:
 
 def level_of(outcome: StageOutcome, load: float) -> Level:
     """A stage's outcome as the knee decision takes it."""
+    arrival = outcome.stage.load.arrival
     return Level(
         load=load,
         requests_per_second=outcome.requests_per_second,
         failed_fraction=outcome.failed / outcome.sent if outcome.sent else 1.0,
         ttft_p50=outcome.ttft_p50,
         goodput=outcome.goodput,
-        chance=chance(str(outcome.stage.load.arrival["type"]), outcome.sent),
+        chance=chance(str(arrival["type"]), outcome.sent, float(arrival.get("burstiness", 1.0))),
+        edge=edge(outcome.e2e_p50, outcome.stage.warmup_s, outcome.seconds),
     )
