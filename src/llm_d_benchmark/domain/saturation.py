@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,7 +45,7 @@ def chance(arrival: str, requests: int, burstiness: float = 1.0) -> float:
     """Two standard errors of the number of arrivals; of a constant process, two requests at the window's ends."""
     if arrival == "constant":
         return 2.0 / max(1, requests)
-    return 2.0 / (max(1, requests) * (burstiness if arrival == "gamma" else 1.0)) ** 0.5
+    return 2.0 / math.sqrt(max(1, requests) * (burstiness if arrival == "gamma" else 1.0))
 
 
 def edge(e2e_p50: float | None, warmup_s: float, seconds: float) -> float:

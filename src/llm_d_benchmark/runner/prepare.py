@@ -65,15 +65,19 @@ async def prepare(
         ConfigError: a workload or a load that cannot be run.
         TargetError: the server refused the probes that exact prompt lengths need.
     """
-    sizers: dict[str, SizerReport] = {}
+    sizers: dict[tuple[str, bool], SizerReport] = {}
     prepared: list[Prepared] = []
     next_stage = 0
     async with ServerProbe(endpoint) as probe:
         for spec in config.spec.benchmark.load_generators:
             load = spec.config
             kind = load.endpoint or DEFAULT_ENDPOINT
-            if kind not in sizers:
-                sizers[kind] = await build_sizer(probe, endpoint=kind, tokenizer_path=tokenizer_path, seed=load.seed)
+            text = load.workload.get("type") == "conversation"
+            if (kind, text) not in sizers:
+                sizers[kind, text] = await build_sizer(
+                    probe, endpoint=kind, tokenizer_path=tokenizer_path, seed=load.seed, text=text
+                )
+            sizer = sizers[kind, text]
             stages = stages_of(config, load, next_stage)
             if stages.adaptive and options.shard.count > 1:
                 raise ConfigError(
@@ -89,7 +93,7 @@ async def prepare(
                         endpoint=endpoint,
                         config=load,
                         stages=stages,
-                        schedule=_schedule(load, kind, sizers[kind].sizer, endpoint),
+                        schedule=_schedule(load, kind, sizer.sizer, endpoint),
                         log_dir=log_dir / spec.type,
                         stop=stop,
                         clock_offset=clock_offset,
@@ -99,7 +103,7 @@ async def prepare(
                         first_stage=next_stage - len(stages.planned()),
                         options={"drain_s": config.spec.benchmark.drain},
                     ),
-                    sizers[kind],
+                    sizer,
                 )
             )
     return prepared

@@ -38,19 +38,22 @@ class SizerReport:
         }
 
 
-async def build_sizer(probe: TokenProbe, *, endpoint: str, tokenizer_path: str | None, seed: int) -> SizerReport:
+async def build_sizer(
+    probe: TokenProbe, *, endpoint: str, tokenizer_path: str | None, seed: int, text: bool = False
+) -> SizerReport:
     """The most exact sizer this server allows, in this order: token ids (completions only), its /tokenize, a local
     tokenizer, calibration by the usage it reports, words taken for tokens.
 
     Args:
         endpoint: chat or completions.
         tokenizer_path: folder with tokenizer.json, or the file itself.
+        text: never token ids; a conversation's history is text.
 
     Raises:
         ConfigError: the local tokenizer cannot be loaded.
     """
     ids = await probe.tokenize(" ".join(words()))
-    if endpoint == "completions" and (found := await _token_ids(probe, ids)) is not None:
+    if endpoint == "completions" and not text and (found := await _token_ids(probe, ids)) is not None:
         return found
     if ids is not None:
         exact = await _one_token_words(lambda text: _length(probe, text))
