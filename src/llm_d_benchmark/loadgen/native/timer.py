@@ -53,7 +53,10 @@ class PreciseTimer:
 
     def _fired(self) -> None:
         assert self._fd is not None
-        os.read(self._fd, 8)
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:
+            return  # it was set anew between firing and now, and will fire again
         self._callback()
 
     def _wait(self, at: int) -> None:
