@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ def run_until_signal(loaded: LoadedConfig, options: RunOptions, observers: Seque
     Raises:
         KeyboardInterrupt: a second signal came; cleanup was done, the analysis was not finished.
     """
+    gc.freeze()
+    gc.enable()
     return asyncio.run(_run(loaded, options, observers))
 
 

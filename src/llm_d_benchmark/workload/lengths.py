@@ -48,9 +48,11 @@ def lengths_of_file(path: str) -> tuple[int, ...]:
         ConfigError: the file cannot be read or holds something else.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigError(f"cannot read the lengths in {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text") from error
     out = []
     for number, line in enumerate(lines, 1):
         text = line.split(",")[0].strip()

@@ -16,6 +16,7 @@ from ...domain.errors import GeneratorError
 from .wire import Crashed, Order, Quit, Report, WorkerSetup
 
 STREAMS_PER_WORKER = 512
+CLOSE_TIMEOUT_S = 2.0
 _GONE = None
 
 
@@ -29,6 +30,7 @@ def worker_count(streams: int) -> int:
 class _Member:
     process: subprocess.Popen[bytes]
     pipe: Pipe
+    reader: threading.Thread
 
 
 class Fleet:
@@ -51,9 +53,10 @@ class Fleet:
             )
             theirs.close()
             pipe = Pipe(ours.detach())
-            self._members.append(_Member(process, pipe))
+            reader = threading.Thread(target=self._read, args=(index, pipe, loop), daemon=True)
+            self._members.append(_Member(process, pipe, reader))
             pipe.send(setup)
-            threading.Thread(target=self._read, args=(index, pipe, loop), daemon=True).start()
+            reader.start()
 
     @property
     def size(self) -> int:
@@ -97,11 +100,11 @@ class Fleet:
         """End every worker."""
         self.broadcast(Quit())
         for member in self._members:
-            try:
-                member.process.wait(2)
-            except subprocess.TimeoutExpired:
+            # A worker's end is the end of its pipe; waiting for the process itself with a limit would be polling.
+            member.reader.join(CLOSE_TIMEOUT_S)
+            if member.reader.is_alive():
                 member.process.kill()
-                member.process.wait()
+            member.process.wait()
             member.pipe.close()
 
     def _read(self, index: int, pipe: Pipe, loop: asyncio.AbstractEventLoop) -> None:
