@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,7 +20,7 @@ WIDE = {"distribution": "lognormal", "mean": 40, "std_dev": 30, "max": 200}
 
 
 class TestSynthetic(WorkloadConformance):
-    options = {"type": "synthetic", "input_length": WIDE, "output_length": WIDE}
+    options: ClassVar[Mapping[str, Any]] = {"type": "synthetic", "input_length": WIDE, "output_length": WIDE}
 
     @pytest.fixture
     def make(self) -> Make:
@@ -26,7 +28,7 @@ class TestSynthetic(WorkloadConformance):
 
 
 class TestSharedPrefix(WorkloadConformance):
-    options = {"type": "shared_prefix", "groups": 4, "prefix_length": 50, "question_length": WIDE}
+    options: ClassVar[Mapping[str, Any]] = {"type": "shared_prefix", "groups": 4, "prefix_length": 50, "question_length": WIDE}
 
     @pytest.fixture
     def make(self) -> Make:
@@ -34,7 +36,7 @@ class TestSharedPrefix(WorkloadConformance):
 
 
 class TestSharedPrefixWithNumberedQuestions(WorkloadConformance):
-    options = {"type": "shared_prefix", "groups": 2, "prompts_per_group": 3, "prefix_length": WIDE}
+    options: ClassVar[Mapping[str, Any]] = {"type": "shared_prefix", "groups": 2, "prompts_per_group": 3, "prefix_length": WIDE}
 
     @pytest.fixture
     def make(self) -> Make:
@@ -42,7 +44,7 @@ class TestSharedPrefixWithNumberedQuestions(WorkloadConformance):
 
 
 class TestConversation(WorkloadConformance):
-    options = {
+    options: ClassVar[Mapping[str, Any]] = {
         "type": "conversation",
         "turns": {"distribution": "uniform", "min": 1, "max": 5},
         "system_length": 20,
