@@ -28,7 +28,12 @@ class TestSynthetic(WorkloadConformance):
 
 
 class TestSharedPrefix(WorkloadConformance):
-    options: ClassVar[Mapping[str, Any]] = {"type": "shared_prefix", "groups": 4, "prefix_length": 50, "question_length": WIDE}
+    options: ClassVar[Mapping[str, Any]] = {
+        "type": "shared_prefix",
+        "groups": 4,
+        "prefix_length": 50,
+        "question_length": WIDE,
+    }
 
     @pytest.fixture
     def make(self) -> Make:
@@ -36,7 +41,12 @@ class TestSharedPrefix(WorkloadConformance):
 
 
 class TestSharedPrefixWithNumberedQuestions(WorkloadConformance):
-    options: ClassVar[Mapping[str, Any]] = {"type": "shared_prefix", "groups": 2, "prompts_per_group": 3, "prefix_length": WIDE}
+    options: ClassVar[Mapping[str, Any]] = {
+        "type": "shared_prefix",
+        "groups": 2,
+        "prompts_per_group": 3,
+        "prefix_length": WIDE,
+    }
 
     @pytest.fixture
     def make(self) -> Make:
