@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -41,6 +42,7 @@ class TraceOptions(Model):
     )
 
 
+_ISO = re.compile(r"(?P<whole>.+?)(\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:?\d\d)?")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -112,10 +114,11 @@ class TraceWorkload:
 
 def _iso_seconds(place: str, text: str) -> float:
     """Seconds of an ISO time; fractions finer than a microsecond (as the Azure traces have) are kept."""
-    head, dot, fraction = text.strip().rstrip("Z").partition(".")
-    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))] if dot else ""
-    zone = fraction[len(digits) :] if dot else ""
+    found = _ISO.fullmatch(text.strip())
     try:
-        return datetime.fromisoformat(head + (zone or "+00:00")).timestamp() + float(f"0.{digits or 0}")
+        if found is None:
+            raise ValueError
+        whole = datetime.fromisoformat(found["whole"] + (found["zone"] or "+00:00").replace("Z", "+00:00"))
+        return whole.timestamp() + float(f"0.{found['fraction'] or 0}")
     except ValueError:
         raise ConfigError(f"{place}: timestamp '{text}' is neither a number nor an ISO 8601 time") from None
