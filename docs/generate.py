@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs.run_folder import run_folder
 from llm_d_benchmark.config import aliases, fields
 from llm_d_benchmark.config.defaults import CONCURRENCY, INPUT_LENGTH, OUTPUT_LENGTH
 from llm_d_benchmark.config.explain import models_in, walk
@@ -248,4 +249,4 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"configuration.md": configuration}
+PAGES: Mapping[str, Callable[[], str]] = {"configuration.md": configuration, "run-folder.md": run_folder}
