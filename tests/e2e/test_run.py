@@ -130,3 +130,40 @@ def test_progress_lines_go_to_stderr_and_the_table_to_stdout(tmp_path: Path) -> 
     assert kinds[0] == "run_start"
     assert kinds[-1] == "run_end"
     assert [e["type"] for e in events_of(only_run(tmp_path / "out2"))] == kinds
+
+
+def test_a_schedule_replays_exactly(tmp_path: Path) -> None:
+    load = sets(request_rate=40, arrival="poisson", duration="2s", seed=7)
+    lengths = sets(input_length={"distribution": "uniform", "min": 12, "max": 40}, output_length=4)
+    with OpenAIServer() as server:
+        first = bench("run", "--url", server.url, "-o", "a", *load, *lengths, cwd=tmp_path)
+        sent = [r.body for r in server.requests if r.path.endswith("chat/completions")]
+        schedule = only_run(tmp_path / "a") / "schedule.csv"
+        replay = sets(workload={"type": "trace", "path": str(schedule)}, duration="2s", seed=7)
+        second = bench("run", "--url", server.url, "-o", "b", *replay, cwd=tmp_path)
+        again = [r.body for r in server.requests if r.path.endswith("chat/completions")][len(sent) :]
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    rows = [line.split(",") for line in schedule.read_text().splitlines()]
+    copy = [line.split(",") for line in (only_run(tmp_path / "b") / "schedule.csv").read_text().splitlines()]
+    assert len(rows) > 50
+    assert [r[4:] for r in rows if r[0].isdigit()] == [r[4:] for r in copy if r[0].isdigit()]
+    assert {json.dumps(b) for b in sent[-len(rows) + 1 :]} == {json.dumps(b) for b in again[-len(rows) + 1 :]}
+
+
+def test_constant_arrivals_leave_the_client_evenly(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        load = sets(request_rate=20, arrival="constant", duration="6s", input_length=16, output_length=4)
+        done = bench("run", "--url", server.url, "-o", "out", *load, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert result_of(tmp_path / "out")["stages"][0]["metrics"]["sent_gap_cv"]["value"] < 0.1
+
+
+def test_a_sweep_finds_a_knee(tmp_path: Path) -> None:
+    """The server takes four at once, each 50 ms or so: about 75 requests/s."""
+    with OpenAIServer(ttft=0.04, itl=0.002, tokens=4) as server:
+        sweep = sets(sweep={"over": "concurrency", "start": 1, "max": 4, "refine": 0}, duration="1s", output_length=4)
+        done = bench("run", "--url", server.url, "-o", "out", *sweep, "--fail-on", "none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    saturation = result_of(tmp_path / "out")["saturation"]
+    assert [round(point["load"]) for point in saturation["curve"]] == [1, 2, 4]
+    assert saturation["knee"]["value"] == 4

@@ -11,6 +11,7 @@ from ..domain.result import RunResult
 from ..report.api import ReportInput
 from ..report.write import render_all
 from ..store.folder import RunFolder, run_input
+from .artifact import schedule_lines
 
 
 def analyze_folder(path: Path) -> RunResult:
@@ -48,8 +49,16 @@ def report_folder(path: Path) -> Path:
     return folder.path / "report.html"
 
 
+def write_schedule(path: Path) -> None:
+    """Write schedule.csv from the records and events of a run folder."""
+    folder = RunFolder.open(path)
+    lines = schedule_lines(load_resolved(folder.config_text), folder.events, folder.parts())
+    folder.write_text("schedule.csv", "".join(lines))
+
+
 def analyze_and_report(path: Path) -> RunResult:
-    """Both steps, as a run does them at its end."""
+    """Every step, as a run does them at its end."""
     result = analyze_folder(path)
+    write_schedule(path)
     report_folder(path)
     return result

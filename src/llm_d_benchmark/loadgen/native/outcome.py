@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +90,15 @@ class OutcomeMeter:
             ttft_p50=_quantile(ttft[good], 0.5),
             ttft_p99=_quantile(ttft[good], 0.99),
             e2e_p50=_quantile(e2e[good], 0.5),
-            client_limited=bool(sent.any()) and float(np.quantile(delay[sent], 0.99)) > delay_limit_s,
+            client_limited=_client_limited(delay[sent], delay_limit_s),
         )
+
+
+def _client_limited(delays: np.ndarray, limit_s: float) -> bool:
+    """Whether more than 1 % of the requests left late, beyond what three standard errors and one straggler explain."""
+    allowed: float = 0.01 * len(delays)
+    late = int((delays > limit_s).sum())
+    return late > allowed + 3.0 * math.sqrt(allowed) + 1
 
 
 def _inside(times: IntArray, window: StageTimes) -> np.ndarray:
