@@ -32,7 +32,7 @@ class TokenIdSizer:
 @dataclass(frozen=True, slots=True)
 class WordSizer:
     """Prompts are words. ``tokens_per_word`` is 1 where every word is known to be one token; otherwise an average that
-    was fitted to counts."""
+    was fitted to counts. Only the first ``heads`` of the words begin a text, where tokenizers see them differently."""
 
     words: npt.NDArray[Any]
     method: str
@@ -40,10 +40,14 @@ class WordSizer:
     error: float | None
     tokens_per_word: float = 1.0
     counter: Callable[[str], int] | None = None
+    heads: int | None = None
 
     def make(self, rng: np.random.Generator, tokens: int) -> str:
         number = max(1, round(tokens / self.tokens_per_word))
-        return " ".join(self.words[rng.integers(len(self.words), size=number)].tolist())
+        places = rng.integers(len(self.words), size=number)
+        if self.heads is not None:
+            places[0] %= self.heads
+        return " ".join(self.words[places].tolist())
 
     def join(self, *parts: str | tuple[int, ...]) -> str:
         return " ".join(p for p in parts if isinstance(p, str))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ CHECKS = (16, 96, 320)
 CHUNK = 16
 ENOUGH_WORDS = 64
 MAX_LOOKUPS = 160
+USAGE_LOOKUPS = 48
+HEADS = 16
 _FALLBACK_IDS = range(1000, 2000)
 
 
@@ -57,8 +60,8 @@ async def build_sizer(
         return found
     if ids is not None:
         exact = await _one_token_words(lambda text: _length(probe, text))
-        if len(exact) >= ENOUGH_WORDS:
-            return await _measured(probe, endpoint, WordSizer(array_of(exact), "tokenize", 0, None), seed)
+        if exact is not None:
+            return await _measured(probe, endpoint, exact.sizer("tokenize"), seed)
     if tokenizer_path is not None:
         return await _measured(probe, endpoint, await _local(tokenizer_path), seed)
     return await _calibrated(probe, endpoint, seed)
@@ -83,23 +86,58 @@ async def _token_ids(probe: TokenProbe, ids: Sequence[int] | None) -> SizerRepor
     return SizerReport(TokenIdSizer(array_of(pool), extra[0], 0.0))
 
 
-async def _one_token_words(count: Count) -> list[str]:
-    """Words that are one token each, also at the beginning of a text and after any other of them."""
-    budget = [MAX_LOOKUPS]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Words that are one token each after any other of them; the first ``heads`` also at the beginning of a text."""
 
-    async def keep(part: Sequence[str]) -> list[str]:
-        if not part or budget[0] <= 0:
-            return []
-        budget[0] -= 1
-        if await count(" ".join(part)) == len(part):
-            return list(part)
-        if len(part) == 1:
-            return []
-        half = len(part) // 2
-        return await keep(part[:half]) + await keep(part[half:])
+    words: Sequence[str]
+    heads: int
 
+    def sizer(self, method: str, counter: Callable[[str], int] | None = None) -> WordSizer:
+        return WordSizer(array_of(self.words), method, 0, None, counter=counter, heads=self.heads)
+
+
+async def _one_token_words(
+    count: Count, *, lookups: int = MAX_LOOKUPS, stop_at: int | None = None, heads: int = HEADS
+) -> _Found | None:
+    """As many words as ``lookups`` questions find, or ``stop_at``, of which ``heads`` are tried as beginnings; None
+    where they are too few for prompts that differ."""
     every = words()
-    return [w for i in range(0, len(every), CHUNK) for w in await keep(every[i : i + CHUNK])]
+    start = await _first_of(count, every[:HEADS])
+    if start is None:
+        return None
+    found: list[str] = []
+    asked = 0
+
+    async def surplus(part: Sequence[str]) -> int:
+        """Tokens beyond one a word."""
+        nonlocal asked
+        asked += 1
+        return (await count(" ".join([start, *part])) or 0) - 1 - len(part)
+
+    async def split(part: Sequence[str], extra: int) -> None:
+        if extra == 0:
+            found.extend(part)
+        elif len(part) > 1 and asked < lookups:
+            half = len(part) // 2
+            left = await surplus(part[:half])
+            await split(part[:half], left)
+            await split(part[half:], extra - left)
+
+    for i in range(0, len(every), CHUNK):
+        if asked < lookups and (stop_at is None or len(found) < stop_at):
+            await split(every[i : i + CHUNK], await surplus(every[i : i + CHUNK]))
+    if len(found) < ENOUGH_WORDS:
+        return None
+    first = [word for word in found[:heads] if await count(word) == 1]
+    return _Found([*first, *(w for w in found if w not in first)], len(first)) if first else None
+
+
+async def _first_of(count: Count, some: Sequence[str]) -> str | None:
+    for word in some:
+        if await count(word) == 1:
+            return word
+    return None
 
 
 async def _measured(probe: TokenProbe, endpoint: str, sizer: WordSizer, seed: int) -> SizerReport:
@@ -127,11 +165,14 @@ async def _checks(probe: TokenProbe, endpoint: str, sizer: WordSizer, seed: int)
 
 
 async def _calibrated(probe: TokenProbe, endpoint: str, seed: int) -> SizerReport:
-    """tokens = overhead + rate * words, fitted on the server's own counts."""
+    """Words that the server's own usage shows to be one token each; else tokens = overhead + rate * words, fitted."""
     plain = WordSizer(array_of(words()), "calibrated", 0, None)
     counted = await _checks(probe, endpoint, plain, seed)
     if not counted:
         return SizerReport(plain, ("the server reports no usage and cannot tokenise: a word is taken for a token",))
+    exact = await _words_by_usage(probe, endpoint)
+    if exact is not None:
+        return await _measured(probe, endpoint, exact.sizer("calibrated"), seed)
     (few, low), (many, high) = counted[0], counted[-1]
     rate = max(0.1, (high - low) / (many - few))
     fitted = replace(plain, tokens_per_word=rate, overhead=max(0, round(low - rate * few)))
@@ -140,15 +181,31 @@ async def _calibrated(probe: TokenProbe, endpoint: str, seed: int) -> SizerRepor
     return SizerReport(replace(fitted, error=error))
 
 
+async def _words_by_usage(probe: TokenProbe, endpoint: str) -> _Found | None:
+    """Each question is a request of one output token, so they are few and end as soon as there are enough words."""
+    some = words()[0]
+    once, twice = [await probe.usage(endpoint, " ".join([some] * n)) for n in (8, 16)]
+    if once is None or twice is None:
+        return None
+    extra = 2 * once - twice
+
+    async def counted(text: str) -> int | None:
+        usage = await probe.usage(endpoint, text)
+        return None if usage is None else usage - extra
+
+    return await _one_token_words(counted, lookups=USAGE_LOOKUPS, stop_at=2 * ENOUGH_WORDS, heads=HEADS // 2)
+
+
 async def _local(path: str) -> WordSizer:
     count = _local_counter(path)
 
     async def counted(text: str) -> int | None:
         return count(text)
 
-    exact = await _one_token_words(counted)
-    if len(exact) >= ENOUGH_WORDS:
-        return WordSizer(array_of(exact), "tokenizer", 0, None, counter=count)
+    # Asking costs nothing here.
+    exact = await _one_token_words(counted, lookups=2 * len(words()), heads=len(words()))
+    if exact is not None:
+        return exact.sizer("tokenizer", count)
     every = words()
     rate = count(" ".join(every)) / len(every)
     return WordSizer(array_of(every), "tokenizer", 0, None, tokens_per_word=rate, counter=count)
@@ -164,9 +221,22 @@ def _local_counter(path: str) -> Callable[[str], int]:
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise ConfigError(f"no tokenizer.json at {path}")
+    _check_tokenizer(file)
     tokenizer = Tokenizer.from_file(str(file))
 
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
     return count
+
+
+def _check_tokenizer(file: Path) -> None:
+    """The library raises a bare Exception for a damaged file, so what can be damaged is looked at first."""
+    try:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is no tokenizer: {error}") from error
+    if not isinstance(whole, dict) or not isinstance(whole.get("model"), dict):
+        raise ConfigError(f"{file} is no tokenizer: it has no model")
