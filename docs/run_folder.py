@@ -15,7 +15,7 @@ copying the folder moves the run, and a crash leaves everything measured so far.
 | file | what it is |
 | --- | --- |
 | `config.yaml` | the resolved configuration: every default filled in, secrets only as references |
-| `manifest.json` | what ran where: tool version, command, target and its fingerprint, how prompt lengths were made, idle round trip, seeds, shard, clock offset, host, `sha256` of every file |
+| `manifest.json` | what ran where: tool version, command, target and its fingerprint, how prompt lengths were made, idle round trip, seeds, shard, clock offset, host, `sha256` of every file that was measured |
 | `events.jsonl` | one JSON object a line, flushed as it happens: phases, stages, one-second intervals, the client's own load, findings, errors |
 | `schedule.csv` | what was sent and when it was meant to start; `workload: {type: trace, path: schedule.csv}` replays it |
 | `records/*.parquet` | one row per request; a part is written at the latest when its oldest record is some four seconds old |
@@ -24,7 +24,7 @@ copying the folder moves the run, and a crash leaves everything measured so far.
 | `report.html`, `report.md`, `result.csv` | the same to look at; every number is one of result.json |
 | `benchmark_report.yaml` | the llm-d Benchmark Report v0.2 view (with several stages also one file a stage) |
 
-Files are written whole (under another name, then renamed), except `events.jsonl`, whose last line a crash may tear.
+Files are written whole (under another name, then renamed), except `events.jsonl`, where a crash or a full disk may tear a line.
 `analyze` leaves such a line out, and calls a run whose load did not come to its end `partial`.
 
 ## Records

@@ -13,17 +13,22 @@ def merge(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder that the merged run folder is made in.")
     ] = Path("results"),
+    fail_on: Annotated[
+        str, typer.Option(help="What makes the exit code non-zero: slo, regression, invalid (comma list) or none.")
+    ] = "invalid,slo,regression",
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> int:
     """Join the parts of one schedule by their records, so that percentiles stay exact."""
-    from ..domain.errors import ExitCode
     from ..runner.finish import analyze_and_report
     from ..runner.options import RunOutcome
+    from ..runner.verdict import exit_code
     from ..store.folder import RunFolder
     from ..store.merge import merge as merge_folders
+    from . import arguments as parse
     from .show import print_outcome
 
     merged = merge_folders([RunFolder.open(run) for run in runs], output)
     result = analyze_and_report(merged)
-    print_outcome(RunOutcome(merged, result, ExitCode.OK, merged / "report.html"), json_output)
-    return 0
+    code = exit_code(result, parse.fail_on(fail_on))
+    print_outcome(RunOutcome(merged, result, code, merged / "report.html"), json_output)
+    return int(code)

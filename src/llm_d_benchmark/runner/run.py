@@ -84,25 +84,28 @@ class _Run:
     async def execute(self) -> RunOutcome:
         writer = self._open_writer()
         result: RunResult | None = None
-        stack = AsyncExitStack()
         try:
-            try:
-                async with self._phase("setup"):
-                    endpoint, jobs = await self._unless_stopped(self._setup(stack, writer))
-                await self._benchmark(writer, endpoint, jobs)
-                async with self._phase("analysis"):
-                    result = await self._analyse(writer)
-            finally:
-                async with self._phase("cleanup"):
-                    await stack.aclose()
+            # The stack closes the target whatever happens, even when the disk is full and no event can be written.
+            async with AsyncExitStack() as stack:
+                try:
+                    async with self._phase("setup"):
+                        endpoint, jobs = await self._unless_stopped(self._setup(stack, writer))
+                    await self._benchmark(writer, endpoint, jobs)
+                    async with self._phase("analysis"):
+                        result = await self._analyse(writer)
+                finally:
+                    async with self._phase("cleanup"):
+                        await stack.aclose()
         except BenchmarkError as error:
             self.failure = self.failure or error
             self.bus.emit(EventType.ERROR, message=error.message, advice=error.advice)
             raise
         finally:
             status = result.status if result else "failed"
-            self.bus.emit(EventType.RUN_END, status=status, exit_code=int(self._exit_code(result)))
-            await writer.close(status)
+            try:
+                self.bus.emit(EventType.RUN_END, status=status, exit_code=int(self._exit_code(result)))
+            finally:
+                await writer.close(status)
         return RunOutcome(
             folder=writer.path,
             result=result,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +38,27 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with every secret replaced."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
+    """``text`` with every secret replaced, also where it stands escaped in JSON."""
+    forms = {"".join(secret) for secret in secrets}  # a Secret hides itself from str()
+    forms |= {json.dumps(f, ensure_ascii=ascii_)[1:-1] for f in forms for ascii_ in (True, False)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
     return text
+
+
+def redact_file(path: Path, secrets: Iterable[str]) -> None:
+    """Replace secrets in a text file that others wrote, such as a server's log; it is rewritten only where one is."""
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        if all(redacted(line, secrets) == line for line in file):
+            return
+    partial = path.with_name(path.name + ".partial")
+    text = {"encoding": "utf-8", "errors": "surrogateescape"}
+    with path.open(**text) as old, partial.open("w", **text) as new:
+        new.writelines(redacted(line, secrets) for line in old)
+    partial.replace(path)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file (hex)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

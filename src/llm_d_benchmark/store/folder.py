@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,18 +64,15 @@ class RunFolder:
 
     @cached_property
     def events(self) -> list[Event]:
-        """Every event; a last line that a crash tore is left out."""
+        """Every event; a line that a crash or a full disk tore is left out."""
         try:
             lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError as error:
             raise StoreError(f"cannot read {self.path / 'events.jsonl'}: {error.strerror}") from error
         events = []
-        for number, line in enumerate(lines, 1):
-            try:
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
                 events.append(Event.from_dict(json.loads(line)))
-            except (ValueError, KeyError) as error:
-                if number < len(lines):
-                    raise StoreError(f"{self.path / 'events.jsonl'}:{number} is damaged: {error}") from error
         return events
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def merge(folders: Sequence[RunFolder], output: Path) -> Path:
             (f.manifest["idle_round_trip_s"] for f in shards.values() if f.manifest.get("idle_round_trip_s")),
             default=None,
         ),
-        command=f"llm-d-benchmark merge {' '.join(str(f.path) for f in folders)}",
+        command=shlex.join(["llm-d-benchmark", "merge", *(str(f.path) for f in folders)]),
     )
     writer = RunWriter.create(output, name="merged", config_yaml=first.config_text, manifest=manifest)
     for index, folder in sorted(shards.items()):
@@ -57,7 +58,8 @@ def merge(folders: Sequence[RunFolder], output: Path) -> Path:
             _link(part, writer.path / "records" / f"shard-{index:03}-{part.name}")
     for event in _events(shards, missing):
         writer.event(event)
-    asyncio.run(writer.close("ok" if not missing else "partial"))
+    whole = not missing and all(f.complete for f in shards.values())
+    asyncio.run(writer.close("ok" if whole else "partial"))
     return writer.path
 
 
@@ -72,6 +74,8 @@ def _shards(folders: Sequence[RunFolder]) -> dict[int, RunFolder]:
                 f"{folder.path} is not one shard of several", advice="merge joins runs made with --shard I/N"
             )
         index = int(shard["index"])
+        if not 0 <= index < int(shard["count"]):
+            raise ConfigError(f"{folder.path} says it is shard {index} of {shard['count']}, which cannot be")
         if index in shards:
             raise ConfigError(f"{shards[index].path} and {folder.path} are the same shard {index}")
         shards[index] = folder
@@ -112,6 +116,8 @@ def _events(shards: Mapping[int, RunFolder], missing: Sequence[int]) -> list[Eve
                 rest.append(Event(event.type, event.time, {**event.data, "worker": f"{index}/{event.data['worker']}"}))
             elif event.type is EventType.INTERVAL:
                 rest.append(Event(event.type, event.time, {**event.data, "shard": index}))
+            elif event.type is EventType.ERROR:
+                rest.append(event)
             elif event.type is EventType.FINDING and event.data["code"] + event.data["message"] not in seen:
                 seen.add(event.data["code"] + event.data["message"])
                 rest.append(event)

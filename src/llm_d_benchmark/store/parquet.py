@@ -47,8 +47,16 @@ def read_records(path: Path) -> Iterator[Records]:
     """
     _check_whole(path)
     with path.open("rb") as file:
-        for batch in arro3.io.read_parquet(file, batch_size=READ_ROWS):
+        batches = iter(arro3.io.read_parquet(file, batch_size=READ_ROWS))
+        while (batch := _next(batches, path)) is not None:
             yield Records({c.name: _from_arrow(c, batch.column(c.name)) for c in RECORD_COLUMNS})
+
+
+def _next(batches: Iterator[Any], path: Path) -> Any:
+    try:
+        return next(batches, None)
+    except Exception as error:
+        raise StoreError(f"{path} is damaged: {error}", advice="move it away; the other parts still count") from error
 
 
 def _check_whole(path: Path) -> None:

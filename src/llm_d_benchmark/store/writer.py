@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import platform
@@ -11,7 +12,6 @@ import secrets as random
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import psutil
 from ..domain.errors import StoreError
 from ..domain.events import Event
 from ..domain.records import Records
-from .files import redacted, write_text
+from .files import digest, redact_file, redacted, write_text
 from .parquet import write_records
 
 MANIFEST_VERSION = "1"
@@ -41,7 +41,9 @@ class RunWriter:
         self._since = 0.0
         self._part = 0
         self._lock = asyncio.Lock()
-        self._events = (path / "events.jsonl").open("a", encoding="utf-8")
+        # Unbuffered: what a full disk refused is not tried again at the end.
+        self._events = (path / "events.jsonl").open("ab", buffering=0)
+        self._events_broken = False
         self._write_manifest()
 
     @staticmethod
@@ -104,23 +106,31 @@ class RunWriter:
             StoreError: the disk is full.
         """
         async with self._lock:
-            waiting, self._waiting = self._waiting, []
-            if waiting:
+            count = len(self._waiting)
+            if count:
+                waiting = self._waiting[:count]
                 part = self.path / "records" / f"part-{self._part:05}.parquet"
-                self._part += 1
                 await asyncio.to_thread(lambda: write_records(Records.concat(waiting), part))
+                # only now: what could not be written is tried again by the next flush
+                self._part += 1
+                del self._waiting[:count]
+                self._since = time.monotonic()
 
     def event(self, event: Event) -> None:
         """Append one line to events.jsonl.
 
         Raises:
-            StoreError: the disk is full.
+            StoreError: the disk is full. It is said once; later events are dropped, so that a run can still clean up.
         """
+        if self._events_broken:
+            return
         line = json.dumps(event.to_dict(), default=str, separators=(",", ":"))
         try:
-            self._events.write(redacted(line, self._secrets) + "\n")
-            self._events.flush()
+            data = (redacted(line, self._secrets) + "\n").encode()
+            if self._events.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            self._events_broken = True
             raise StoreError(f"cannot write events.jsonl: {error.strerror or error}", advice=FULL) from error
 
     def write_text(self, name: str, text: str) -> None:
@@ -137,18 +147,27 @@ class RunWriter:
         self._write_manifest()
 
     async def close(self, status: str) -> None:
-        """Write what is left, and the manifest with the digests of all files."""
+        """Write what is left, and the manifest with the digests of what was measured (not of what is computed from it).
+
+        Raises:
+            StoreError: the disk is full; the manifest is written all the same where there is room for it.
+        """
         try:
             await self.flush()
         finally:
             self._events.close()
-            self._manifest.update(status=status, ended=time.time_ns())
-            self._manifest["files"] = {
-                str(p.relative_to(self.path)): sha256(p.read_bytes()).hexdigest()
-                for p in sorted(self.path.rglob("*"))
-                if p.is_file() and p.name != "manifest.json"
-            }
-            self._write_manifest()
+            files = await asyncio.to_thread(self._seal)
+            self.update_manifest(status=status, ended=time.time_ns(), files=files)
+
+    def _seal(self) -> dict[str, str]:
+        """Take secrets out of the logs that others wrote; the digest of every measured file."""
+        logs = [p for p in sorted(self.log_dir.rglob("*")) if p.is_file()]
+        if self._secrets:
+            for log in logs:
+                redact_file(log, self._secrets)
+        measured = [self.path / "config.yaml", self.path / "events.jsonl", *logs]
+        measured += sorted((self.path / "records").glob("*.parquet"))
+        return {str(p.relative_to(self.path)): digest(p) for p in measured if p.is_file()}
 
     def _write_manifest(self) -> None:
         self.write_text("manifest.json", json.dumps(self._manifest, indent=2, default=str) + "\n")

@@ -1,0 +1,76 @@
+"""Shards joined by their records give the metrics of the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llm_d_benchmark.analyze.run import analyze
+from llm_d_benchmark.config.layers import load_resolved
+from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.domain.records import Records
+from llm_d_benchmark.domain.result import RunResult
+from llm_d_benchmark.store.folder import RunFolder, run_input
+from llm_d_benchmark.store.merge import merge
+from tests.store.test_folder import written
+from tests.support.records import make_records
+
+
+def shard_of(whole: Records, index: int, count: int) -> Records:
+    mask = whole.ints("request_id") % count == index
+    part = whole.where(mask)
+    return Records({**part.columns, "shard": np.full(len(part), index, np.int64)})
+
+
+async def shards(tmp_path: Path, whole: Records, count: int, **manifest: object) -> list[RunFolder]:
+    return [
+        await written(tmp_path / f"s{i}", shard_of(whole, i, count), shard={"index": i, "count": count}, **manifest)
+        for i in range(count)
+    ]
+
+
+def result_of(folder: RunFolder) -> RunResult:
+    return analyze(run_input(folder, load_resolved(folder.config_text)))
+
+
+async def test_the_merged_metrics_are_those_of_the_whole(tmp_path: Path) -> None:
+    whole = make_records(600, rate=30.0, failed=20)
+    single = result_of(await written(tmp_path / "whole", whole))
+    path = await merge_(await shards(tmp_path, whole, 3), tmp_path / "m")
+    merged = result_of(RunFolder.open(path))
+    assert merged.status == single.status
+    assert merged.stages[0].metrics == single.stages[0].metrics
+    assert merged.requests == single.requests
+    assert {w.worker for w in merged.validity.workers} == {"0/0", "1/0", "2/0"}
+
+
+async def merge_(folders: list[RunFolder], output: Path) -> Path:
+    import asyncio
+
+    return await asyncio.to_thread(merge, folders, output)
+
+
+async def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folders = await shards(tmp_path, make_records(90), 3)
+    path = await merge_([folders[0], folders[2]], tmp_path / "m")
+    merged = result_of(RunFolder.open(path))
+    assert list(merged.missing_shards) == [1]
+    assert merged.status == "partial"
+    assert set(RunFolder.open(path).manifest["merged_from"]) == {"0", "2"}
+
+
+async def test_what_is_no_set_of_shards_is_refused(tmp_path: Path) -> None:
+    records = make_records(30)
+    folders = await shards(tmp_path, records, 2)
+    with pytest.raises(ConfigError, match="same shard"):
+        await merge_([folders[0], folders[0]], tmp_path / "m")
+    other = await written(tmp_path / "o", records, shard={"index": 1, "count": 2}, config_digest="other")
+    with pytest.raises(ConfigError, match="configuration"):
+        await merge_([folders[0], other], tmp_path / "m")
+    alone = await written(tmp_path / "p", records)
+    with pytest.raises(ConfigError, match="not one shard of several"):
+        await merge_([alone], tmp_path / "m")
+    with pytest.raises(ConfigError, match="nothing to merge"):
+        await merge_([], tmp_path / "m")
