@@ -21,7 +21,7 @@ def workload(options: Mapping[str, Any], endpoint: str = "chat") -> Workload:
 def schedule(
     options: Mapping[str, Any], *, seed: int = 7, models: tuple[ModelShare, ...] = (), endpoint: str = "chat"
 ) -> SeededSchedule:
-    return SeededSchedule(workload(options, endpoint), seed, models, "default-model", options)
+    return SeededSchedule(workload(options, endpoint), seed, models, "default-model")
 
 
 def closed(index: int = 0, *, num_requests: int | None = None, concurrency: int = 4) -> Stage:

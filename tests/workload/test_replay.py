@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,17 +13,10 @@ import pytest
 from llm_d_benchmark.config.load import LoadConfig, ModelShare
 from llm_d_benchmark.domain.errors import ConfigError
 from llm_d_benchmark.domain.schedule import Load, Session, Stage
-from llm_d_benchmark.workload.schedule import (
-    ROW_COLUMNS,
-    SeededSchedule,
-    released_rows,
-    schedule_csv,
-    schedule_rows,
-    workload_options,
-)
+from llm_d_benchmark.workload.replay import ROW_COLUMNS, csv_line, head_line
+from llm_d_benchmark.workload.schedule import SeededSchedule, workload_options
 from tests.workload.support import closed, schedule, traced, write
 
-ALL = 10**6
 WIDE = {"distribution": "lognormal", "mean": 40, "std_dev": 30, "max": 200}
 MODELS = (ModelShare(name="base", weight=3.0), ModelShare(name="lora", weight=1.0))
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -37,9 +31,18 @@ WORKLOADS: dict[str, dict[str, Any]] = {
 }
 
 
-def saved(folder: Path, made: SeededSchedule, stages: list[Stage]) -> str:
-    lines = schedule_csv([(made, [s.index for s in stages])], schedule_rows(made, stages, ALL))
-    return write(folder / "schedule.csv", "".join(lines))
+def rows(sessions: Iterable[Session]) -> Iterator[str]:
+    for session in sessions:
+        for number, turn in enumerate(session.turns):
+            ids = (session.first_request_id + number, session.session_id // 2**32, session.session_id, number)
+            yield csv_line((*ids, session.offset_s, session.model, turn.input_asked, turn.output_asked))
+
+
+def saved(folder: Path, *parts: tuple[dict[str, Any], SeededSchedule, Sequence[Stage]]) -> str:
+    """The artifact of what each schedule sends in its stages."""
+    heads = [head_line([stage.index for stage in stages], options) for options, _, stages in parts]
+    lines = [line for _, made, stages in parts for stage in stages for line in rows(sent(made, stage))]
+    return write(folder / "schedule.csv", "".join([*heads, csv_line(ROW_COLUMNS), *lines]))
 
 
 def sent(made: SeededSchedule, stage: Stage) -> list[Session]:
@@ -63,21 +66,20 @@ def test_an_open_loop_of_several_stages_replays_exactly(tmp_path: Path, kind: st
         Stage(1, "bursts", Load(rate=7.3, arrival={"type": "gamma", "burstiness": 0.3}), num_requests=33),
         Stage(2, "ramp", Load(arrival={"type": "ramp", "from_rate": 1.0, "to_rate": 9.0}), duration_s=4.0),
     ]
-    path = saved(tmp_path, made, stages)
+    path = saved(tmp_path, (WORKLOADS[kind], made, stages))
     again = schedule({"type": "trace", "path": path}, endpoint=endpoint)
     replays = [traced(s.index, duration_s=None if s.load_s is None else s.load_s) for s in stages]
     for stage, second in zip(stages, replays, strict=True):
         want = sent(made, stage)
         assert len(want) > 5
         assert list(again.sessions(second)) == want
-    assert list(schedule_rows(again, replays, ALL)) == list(schedule_rows(made, stages, ALL))
     assert {s.model for s in sent(made, stages[0])} == {"base", "lora"}
 
 
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_a_closed_loop_of_so_many_requests_replays_in_its_order(tmp_path: Path, kind: str) -> None:
     made = schedule(WORKLOADS[kind])
-    path = saved(tmp_path, made, [closed(num_requests=25)])
+    path = saved(tmp_path, (WORKLOADS[kind], made, [closed(num_requests=25)]))
     again = schedule({"type": "trace", "path": path})
     assert list(again.sessions(closed())) == sent(made, closed(num_requests=25))
     with pytest.raises(ConfigError, match="needs a workload with times of its own"):
@@ -90,27 +92,19 @@ def test_what_a_closed_loop_released_replays_at_its_own_times(tmp_path: Path, ki
     sessions = list(islice(made.sessions(closed(1)), 12))
     # Two workers: every second session started a little early, so that the times are not in the order of positions.
     starts = {s.session_id: i / 3 + (0.5 if i % 2 == 0 else 0.0) for i, s in enumerate(sessions)}
-    released = {
-        s.first_request_id + turn: starts[s.session_id] + turn for s in sessions for turn in range(len(s.turns))
-    }
-    del released[sessions[-1].first_request_id + len(sessions[-1].turns) - 1]
-    rows = released_rows(made, closed(1), released)
-    path = write(tmp_path / "schedule.csv", "".join(schedule_csv([(made, [1])], rows)))
+    want = sorted(sessions, key=lambda s: starts[s.session_id])
+    want = [replace(s, offset_s=starts[s.session_id]) for s in want]
+    want[-1] = replace(want[-1], turns=want[-1].turns[:1])  # the load ended before its other turns
+    text = head_line([1], WORKLOADS[kind]) + csv_line(ROW_COLUMNS) + "".join(rows(want))
+    path = write(tmp_path / "schedule.csv", text)
     again = list(schedule({"type": "trace", "path": path}).sessions(traced(1)))
-    kept = {s.session_id: s for s in sessions}
-    last = kept.pop(sessions[-1].session_id)
-    if len(last.turns) > 1:
-        kept[last.session_id] = replace(last, turns=last.turns[:-1])
-    want = sorted(kept.values(), key=lambda s: starts[s.session_id])
-    assert [s.turns for s in again] == [s.turns for s in want]
-    assert [s.offset_s for s in again] == [starts[s.session_id] for s in want]
-    assert len(rows) == len(released)
+    assert [(s.turns, s.offset_s, s.model) for s in again] == [(s.turns, s.offset_s, s.model) for s in want]
 
 
 def test_another_seed_keeps_times_and_lengths_and_makes_new_prompts(tmp_path: Path) -> None:
     made = schedule(WORKLOADS["synthetic"])
     stage = Stage(0, "s", Load(rate=5.0), duration_s=4.0)
-    options = {"type": "trace", "path": saved(tmp_path, made, [stage])}
+    options = {"type": "trace", "path": saved(tmp_path, (WORKLOADS["synthetic"], made, [stage]))}
     first, second = (list(schedule(options, seed=seed).sessions(traced())) for seed in (7, 8))
     assert [(s.offset_s, s.turns[0].input_asked) for s in first] == [
         (s.offset_s, s.turns[0].input_asked) for s in second
@@ -121,7 +115,7 @@ def test_another_seed_keeps_times_and_lengths_and_makes_new_prompts(tmp_path: Pa
 def test_one_stage_of_a_schedule_can_be_replayed_alone(tmp_path: Path) -> None:
     made = schedule(WORKLOADS["synthetic"])
     stages = [Stage(i, "s", Load(rate=5.0 + i), duration_s=4.0) for i in range(3)]
-    path = saved(tmp_path, made, stages)
+    path = saved(tmp_path, (WORKLOADS["synthetic"], made, stages))
     alone = list(schedule({"type": "trace", "path": path, "stage": 2}).sessions(traced(0)))
     assert [(s.offset_s, s.turns) for s in alone] == [(s.offset_s, s.turns) for s in sent(made, stages[2])]
     with pytest.raises(ConfigError, match=r"has no stage 5; it has 0, 1, 2"):
@@ -129,7 +123,10 @@ def test_one_stage_of_a_schedule_can_be_replayed_alone(tmp_path: Path) -> None:
 
 
 def test_speedup_divides_the_times(tmp_path: Path) -> None:
-    path = saved(tmp_path, schedule(WORKLOADS["synthetic"]), [Stage(0, "s", Load(rate=4.0), num_requests=5)])
+    path = saved(
+        tmp_path,
+        (WORKLOADS["synthetic"], schedule(WORKLOADS["synthetic"]), [Stage(0, "s", Load(rate=4.0), num_requests=5)]),
+    )
     again = schedule({"type": "trace", "path": path})
     assert [s.offset_s for s in again.sessions(traced(speedup=2.0))] == [0.0, 0.125, 0.25, 0.375, 0.5]
 
@@ -137,8 +134,7 @@ def test_speedup_divides_the_times(tmp_path: Path) -> None:
 def test_two_load_generators_share_one_artifact(tmp_path: Path) -> None:
     first, second = schedule(WORKLOADS["shared_prefix"]), schedule(WORKLOADS["conversation"])
     one, two = Stage(0, "a", Load(rate=5.0), num_requests=9), Stage(1, "b", Load(rate=5.0), num_requests=9)
-    rows = [*schedule_rows(first, [one], ALL), *schedule_rows(second, [two], ALL)]
-    path = write(tmp_path / "s.csv", "".join(schedule_csv([(first, [0]), (second, [1])], rows)))
+    path = saved(tmp_path, (WORKLOADS["shared_prefix"], first, [one]), (WORKLOADS["conversation"], second, [two]))
     again = schedule({"type": "trace", "path": path})
     assert list(again.sessions(traced(0))) == sent(first, one)
     assert list(again.sessions(traced(1))) == sent(second, two)
@@ -147,7 +143,7 @@ def test_two_load_generators_share_one_artifact(tmp_path: Path) -> None:
 def test_the_artifact_holds_no_prompt(tmp_path: Path) -> None:
     made = schedule(WORKLOADS["conversation"])
     stage = Stage(0, "s", Load(rate=4.0), num_requests=5)
-    text = Path(saved(tmp_path, made, [stage])).read_text()
+    text = Path(saved(tmp_path, (WORKLOADS["conversation"], made, [stage]))).read_text()
     assert text.splitlines()[1] == ",".join(ROW_COLUMNS)
     words = {w for s in sent(made, stage) for t in s.turns for m in t.prompt for w in str(m["content"]).split()}  # type: ignore[index,call-overload]
     assert words
@@ -166,7 +162,9 @@ def test_the_artifact_holds_no_prompt(tmp_path: Path) -> None:
 )
 def test_a_damaged_artifact_is_told_with_its_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     made = schedule({"type": "conversation", "turns": 3})
-    path = Path(saved(tmp_path, made, [Stage(0, "s", Load(rate=4.0), num_requests=6)]))
+    path = Path(
+        saved(tmp_path, ({"type": "conversation", "turns": 3}, made, [Stage(0, "s", Load(rate=4.0), num_requests=6)]))
+    )
     text = path.read_text()
     assert change[0] in text
     path.write_text(text.replace(change[0], change[1], 1))
@@ -174,12 +172,6 @@ def test_a_damaged_artifact_is_told_with_its_line(tmp_path: Path, change: tuple[
         path.write_text(path.read_text().replace("1,0,0,1,0.0", "1,0,0,1,9.0").replace("2,0,0,2,0.0", "2,0,0,2,9.0"))
     with pytest.raises(ConfigError, match=message):
         list(schedule({"type": "trace", "path": str(path)}).sessions(traced()))
-
-
-def test_a_time_bound_closed_loop_has_no_rows_of_its_own() -> None:
-    stage = Stage(0, "s", Load(concurrency=4), duration_s=5.0)
-    assert list(schedule_rows(schedule(WORKLOADS["synthetic"]), [stage], ALL)) == []
-    assert released_rows(schedule(WORKLOADS["synthetic"]), stage, {}) == []
 
 
 def test_the_generators_lengths_are_in_the_workloads_options() -> None:
