@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -148,3 +149,24 @@ def test_a_result_never_holds_nan() -> None:
         to_json(result)
     with pytest.raises(StoreError, match="schema"):
         from_json("{}")
+
+
+async def test_a_quiet_server_does_not_keep_records_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_d_benchmark.store.writer.PART_AGE_S", 0.2)
+    writer = RunWriter.create(tmp_path, name="t", config_yaml="a: 1", manifest=make_manifest())
+    await writer.append(make_records(5))
+    await asyncio.sleep(0.6)
+    assert len(list((writer.path / "records").glob("*.parquet"))) == 1
+    await writer.close("ok")
+
+
+async def test_a_part_that_is_not_whole_is_left_out_and_told(tmp_path: Path) -> None:
+    folder = await written(tmp_path, make_records(100))
+    (folder.path / "records" / "part-00007.parquet").write_bytes(b"PAR1 torn")
+    (folder.path / "events.jsonl").open("a").write("5\n")
+    result = analyze(run_input(folder, load_resolved(folder.config_text)))
+    assert result.status == "partial"
+    assert result.requests.sent == 100
+    assert [f.code for f in result.findings if f.code == "damaged_part"] == ["damaged_part"]

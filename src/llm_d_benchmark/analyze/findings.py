@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from ..domain.events import Event, EventType
 from ..domain.result import Distribution, FindingRecord, Identity, Insufficient, Measured, RequestCounts, StageResult
 from .api import RunInput
 
@@ -30,8 +31,8 @@ ADVICE: Mapping[str, str] = MappingProxyType(
 def findings(
     run: RunInput, stages: Sequence[StageResult], requests: RequestCounts, checks: Sequence[Identity]
 ) -> list[FindingRecord]:
-    """Every finding of the analysis, errors first."""
-    found: list[FindingRecord] = []
+    """What the run said while it went on, and every finding of the analysis, errors first."""
+    found = list(dict.fromkeys(_said(e) for e in run.events if e.type is EventType.FINDING))
     if not requests.succeeded:
         what = "no request succeeded" if requests.sent else "no request was sent"
         found.append(FindingRecord("no_success", "error", what, _advice(requests) or "run llm-d-benchmark doctor"))
@@ -49,6 +50,17 @@ def findings(
     for stage in stages:
         found += _of_stage(stage)
     return sorted(found, key=lambda f: ("error", "warning", "info").index(f.severity))
+
+
+def _said(event: Event) -> FindingRecord:
+    data = event.data
+    advice = data.get("advice")
+    return FindingRecord(
+        str(data.get("code", "")),
+        str(data.get("severity", "info")),
+        str(data.get("message", "")),
+        None if advice is None else str(advice),
+    )
 
 
 def _advice(requests: RequestCounts) -> str | None:

@@ -52,8 +52,10 @@ def redact_file(path: Path, secrets: Iterable[str]) -> None:
         if all(redacted(line, secrets) == line for line in file):
             return
     partial = path.with_name(path.name + ".partial")
-    text = {"encoding": "utf-8", "errors": "surrogateescape"}
-    with path.open(**text) as old, partial.open("w", **text) as new:
+    with (
+        path.open(encoding="utf-8", errors="surrogateescape") as old,
+        partial.open("w", encoding="utf-8", errors="surrogateescape") as new,
+    ):
         new.writelines(redacted(line, secrets) for line in old)
     partial.replace(path)
 

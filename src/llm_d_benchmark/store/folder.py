@@ -12,11 +12,11 @@ from typing import Any
 from ..analyze.api import RunInput
 from ..config.model import BenchmarkConfig
 from ..domain.errors import StoreError
-from ..domain.events import Event, EventType
+from ..domain.events import Event, EventType, Finding, Severity
 from ..domain.records import Records
 from ..domain.result import RunResult
 from .files import write_text
-from .parquet import read_records
+from .parquet import check_whole, read_records
 from .result_json import from_json, to_json
 
 
@@ -71,7 +71,7 @@ class RunFolder:
             raise StoreError(f"cannot read {self.path / 'events.jsonl'}: {error.strerror}") from error
         events = []
         for line in lines:
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
                 events.append(Event.from_dict(json.loads(line)))
         return events
 
@@ -80,13 +80,26 @@ class RunFolder:
         return sorted((self.path / "records").glob("*.parquet"))
 
     def parts(self) -> Iterator[Records]:
-        """The records in batches of bounded size.
+        """The records in batches of bounded size; parts that are not whole are left out (see ``damage``).
 
         Raises:
-            StoreError: a part is damaged.
+            StoreError: a part is damaged inside.
         """
+        broken = self.damage
         for path in self.part_files:
-            yield from read_records(path)
+            if path not in broken:
+                yield from read_records(path)
+
+    @cached_property
+    def damage(self) -> Mapping[Path, str]:
+        """Parts that are no whole Parquet files, and why."""
+        found = {}
+        for path in self.part_files:
+            try:
+                check_whole(path)
+            except StoreError as error:
+                found[path] = error.message
+        return found
 
     @property
     def complete(self) -> bool:
@@ -121,8 +134,12 @@ def run_input(folder: RunFolder, config: BenchmarkConfig) -> RunInput:
         run_id=folder.run_id,
         manifest=folder.manifest,
         config=config,
-        events=folder.events,
+        events=[*folder.events, *(_damage_finding(m).event(folder.events[-1].time) for m in folder.damage.values())],
         parts=folder.parts,
-        complete=folder.complete and not missing,
+        complete=folder.complete and not missing and not folder.damage,
         missing_shards=missing,
     )
+
+
+def _damage_finding(message: str) -> Finding:
+    return Finding("damaged_part", Severity.WARNING, message, "its requests are missing from every number")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..domain.errors import ConfigError
+from ..domain.errors import ConfigError, StoreError
 from ..domain.events import Event, EventType, Finding, Severity
 from .folder import RunFolder
 from .writer import RunWriter
@@ -98,7 +98,10 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise StoreError(f"cannot copy {source} to {target}: {error.strerror or error}") from error
 
 
 def _events(shards: Mapping[int, RunFolder], missing: Sequence[int]) -> list[Event]:

@@ -45,7 +45,7 @@ def read_records(path: Path) -> Iterator[Records]:
     Raises:
         StoreError: it is no Parquet file of records, or it is damaged.
     """
-    _check_whole(path)
+    check_whole(path)
     with path.open("rb") as file:
         batches = iter(arro3.io.read_parquet(file, batch_size=READ_ROWS))
         while (batch := _next(batches, path)) is not None:
@@ -59,8 +59,12 @@ def _next(batches: Iterator[Any], path: Path) -> Any:
         raise StoreError(f"{path} is damaged: {error}", advice="move it away; the other parts still count") from error
 
 
-def _check_whole(path: Path) -> None:
-    """The reader takes a damaged footer for a bug of its own, so the frame is checked before."""
+def check_whole(path: Path) -> None:
+    """The reader takes a damaged footer for a bug of its own, so the frame is checked before.
+
+    Raises:
+        StoreError: it is no whole Parquet file.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(4)

@@ -11,6 +11,7 @@ import re
 import secrets as random
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class RunWriter:
         self._since = 0.0
         self._part = 0
         self._lock = asyncio.Lock()
+        self._aging: asyncio.Task[None] | None = None
         # Unbuffered: what a full disk refused is not tried again at the end.
         self._events = (path / "events.jsonl").open("ab", buffering=0)
         self._events_broken = False
@@ -93,10 +95,17 @@ class RunWriter:
             return
         if not self._waiting:
             self._since = time.monotonic()
+            self._aging = asyncio.create_task(self._flush_when_old())
         self._waiting.append(records)
         rows = sum(map(len, self._waiting))
         chunks = sum(len(r.ragged("chunk_times").values) for r in self._waiting)
         if rows >= PART_ROWS or chunks >= PART_CHUNKS or time.monotonic() - self._since >= PART_AGE_S:
+            await self.flush()
+
+    async def _flush_when_old(self) -> None:
+        """A quiet server must not keep records from the disk. A failure shows in the next append or flush."""
+        await asyncio.sleep(PART_AGE_S)
+        with suppress(StoreError):
             await self.flush()
 
     async def flush(self) -> None:
@@ -152,6 +161,8 @@ class RunWriter:
         Raises:
             StoreError: the disk is full; the manifest is written all the same where there is room for it.
         """
+        if self._aging is not None:
+            self._aging.cancel()
         try:
             await self.flush()
         finally:
