@@ -13,11 +13,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rig import CLIENT_CORE, Errors, Server, bare_client, client_errors, mock_server, pin
+from benchmarks.rig import CLIENT_CORE, Errors, Server, bare_client, busy_seconds, client_errors, mock_server, pin
 from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.store.parquet import read_records
 
@@ -28,13 +29,16 @@ LIMIT_RATIO, LIMIT_TTFT_MS, LIMIT_ITL_MS = 1.5, 2.0, 1.0
 
 
 def engine(server: Server, streams: int, requests: int, out: Path) -> Mapping[str, Any]:
-    """One run of the whole engine in a process of its own on the client's core."""
+    """One run of the whole engine in a process of its own on the client's core; what it says of itself, and ``others``:
+    the share of the core that was used by somebody else meanwhile (its own start and end included)."""
     command = [sys.executable, "-m", "benchmarks.client", server.url, str(streams), str(requests), str(out)]
+    busy, began = busy_seconds(CLIENT_CORE), time.monotonic()
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(CLIENT_CORE)
     )  # fmt: skip
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    used = busy_seconds(CLIENT_CORE) - busy - said["cpu_s"]
+    return {**said, "others": used / (time.monotonic() - began)}
 
 
 def records_of(folder: Path) -> Records:
@@ -67,7 +71,8 @@ def level(server: Server, streams: int, pairs: int) -> bool:
         print(
             f"  {streams:5} streams, pair {k + 1}: C {bare:5.2f}, engine {said['cpu_us_chunk']:5.2f} us/chunk, ratio "
             f"{ratios[-1]:4.2f}; {said['chunks'] / said['seconds']:6.0f} chunks/s; p99 error ttft "
-            f"{errors.ttft_p99:5.2f} itl {errors.itl_p99:5.2f} ms; unmatched {errors.unmatched}",
+            f"{errors.ttft_p99:5.2f} itl {errors.itl_p99:5.2f} ms; unmatched "
+            f"{errors.unmatched}; others on the core {said['others']:.0%}",
             flush=True,
         )
     middle = [statistics.median(v) for v in (bares, cpus, ratios, ttft, itl)]

@@ -107,6 +107,13 @@ def _wait_for(port: int) -> None:
     raise SystemExit("the mock server did not start")
 
 
+def busy_seconds(core: int) -> float:
+    """CPU seconds that anybody has used on a core since boot."""
+    line = next(s for s in Path("/proc/stat").read_text().splitlines() if s.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, line.split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def bare_client(server: Server, streams: int, requests: int) -> Mapping[str, float]:
     """Run the C client over the same load; what it says of itself (cpu_us_chunk, ...)."""
     command = [str(build("cload")), str(server.port), str(streams), str(requests), str(TOKENS), "700"]

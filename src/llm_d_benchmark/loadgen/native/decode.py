@@ -10,22 +10,23 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import methodcaller
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from ...domain.records import ErrorClass
 
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
 
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None
 
 
@@ -54,7 +55,6 @@ class _Chunk(msgspec.Struct, gc=False):
 _chunks = msgspec.json.Decoder(list[_Chunk])
 _chunk = msgspec.json.Decoder(_Chunk)
 SLICE = 512
-_EVENT_END = methodcaller("endswith", b"\n\n")
 
 
 @dataclass(slots=True)
@@ -114,6 +114,10 @@ def decode_slices(
     done, rest = False, b""
     for part, times in _slices(pieces, stamps, size):
         events, arrivals, other = split_events(part, times)
+        if events and events[-1] == b"[DONE]":
+            done = True
+            events.pop()
+            arrivals.pop()
         if b"[DONE]" in events:
             done = True
             arrivals = [t for e, t in zip(events, arrivals, strict=True) if e != b"[DONE]"]
@@ -286,9 +290,9 @@ def split_events(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[b
     events = data[6:-2].split(b"\n\ndata: ")
     if data.count(b"\n") != 2 * len(events):
         return _split_by_line(data, pieces, stamps)
-    if len(events) == len(pieces) and all(map(_EVENT_END, pieces)):
+    lengths = [len(event) + 8 for event in events]
+    if lengths == [*map(len, pieces)]:
         return events, list(stamps), b""  # every piece is exactly one event, as most servers send them
-    lengths = np.fromiter(map(len, events), np.int64, len(events)) + 8
     return events, _times_of(np.cumsum(lengths), pieces, stamps), b""
 
 

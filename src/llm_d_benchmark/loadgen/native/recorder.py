@@ -1,17 +1,28 @@
-"""Finished requests as columns, built in small batches."""
+"""Finished requests as columns, built in small batches.
+
+Rows are packed into flat buffers as they come, so that ``take`` is a handful of array copies: it runs on the loop,
+between two reads.
+"""
 
 from __future__ import annotations
 
+from struct import Struct, pack
 from typing import Any
 
 import numpy as np
 
-from ...domain.records import MISSING, RECORD_COLUMNS, ErrorClass, Kind, Labels, Ragged, Records, Status, offsets_of
+from ...domain.records import MISSING, RECORD_COLUMNS, ErrorClass, Labels, Ragged, Records, Status, offsets_of
 from .decode import Decoded
 from .exchange import Exchange, Outcome
 
 _TIMES = ("scheduled", "ready", "sent", "first_token", "last_token", "end")
-_LISTS = tuple(c for c in RECORD_COLUMNS if c.kind is not Kind.RAGGED and c.name not in ("shard", "worker"))
+_INTS = (
+    "request_id", "stage", "session", "turn", *_TIMES, "connect", "input_tokens", "input_asked", "output_tokens",
+    "output_asked", "cached_tokens", "http_status", "attempts",
+)  # fmt: skip
+_INTS_ROW = Struct(f"{len(_INTS)}q")
+_LABELS = ("model", "input_source", "output_source", "finish_reason", "status", "error_class", "error")
+_LABELS_ROW = Struct(f"{len(_LABELS)}i")
 
 
 class Recorder:
@@ -21,19 +32,18 @@ class Recorder:
         self._shard = shard
         self._worker = worker
         self._offset = clock_offset
-        self._columns: dict[str, list[Any]] = {}
-        self._chunks: list[int] = []
-        self._chunk_counts: list[int] = []
-        self._tokens: list[int] = []
-        self._token_counts: list[int] = []
         self._clear()
 
     def _clear(self) -> None:
-        self._columns = {c.name: [] for c in _LISTS}
-        self._chunks, self._chunk_counts, self._tokens, self._token_counts = [], [], [], []
+        self._ints = bytearray()
+        self._codes = bytearray()
+        self._names: list[dict[str, int]] = [{} for _ in _LABELS]
+        self._streaming: list[bool] = []
+        self._chunks, self._chunk_counts = bytearray(), list[int]()
+        self._tokens, self._token_counts = bytearray(), list[int]()
 
     def __len__(self) -> int:
-        return len(self._chunk_counts)
+        return len(self._streaming)
 
     def add(
         self,
@@ -51,70 +61,52 @@ class Recorder:
         output, source = decoded.output_tokens, "usage"
         if output is None and exchange.streaming and status is Status.OK:
             output, source = len(chunks), "chunks"
-        row = {
-            "request_id": exchange.request_id,
-            "stage": stage,
-            "model": model,
-            "session": session,
-            "turn": exchange.turn,
-            "scheduled": exchange.scheduled,
-            "ready": exchange.ready,
-            "sent": exchange.sent,
-            "first_token": chunks[0] if chunks else None,
-            "last_token": chunks[-1] if chunks else None,
-            "end": exchange.end,
-            "connect": exchange.connect,
-            "input_tokens": decoded.input_tokens,
-            "input_source": None if decoded.input_tokens is None else "usage",
-            "input_asked": asked[0],
-            "output_tokens": output,
-            "output_source": None if output is None else source,
-            "output_asked": asked[1],
-            "cached_tokens": decoded.cached_tokens,
-            "finish_reason": decoded.finish_reason,
-            "streaming": exchange.streaming,
-            "status": status,
-            "error_class": error,
-            "error": message,
-            "http_status": exchange.http_status,
-            "attempts": exchange.attempts,
-        }
-        for name, values in self._columns.items():
-            values.append(row[name])
-        self._chunks += chunks
+        row = (
+            exchange.request_id, stage, session, exchange.turn, exchange.scheduled, exchange.ready, exchange.sent,
+            chunks[0] if chunks else None, chunks[-1] if chunks else None, exchange.end, exchange.connect,
+            decoded.input_tokens, asked[0], output, asked[1], decoded.cached_tokens, exchange.http_status,
+            exchange.attempts,
+        )  # fmt: skip
+        self._ints += _INTS_ROW.pack(*[MISSING if value is None else value for value in row])
+        labels = (
+            model, None if decoded.input_tokens is None else "usage", None if output is None else source,
+            decoded.finish_reason, status, error, message,
+        )  # fmt: skip
+        self._codes += _LABELS_ROW.pack(
+            *[
+                -1 if label is None else names.setdefault(label, len(names))
+                for label, names in zip(labels, self._names, strict=True)
+            ]
+        )
+        self._streaming.append(exchange.streaming)
+        self._chunks += pack(f"{len(chunks)}q", *chunks)
         self._chunk_counts.append(len(chunks))
-        self._tokens += decoded.chunk_tokens
+        self._tokens += pack(f"{len(decoded.chunk_tokens)}i", *decoded.chunk_tokens)
         self._token_counts.append(len(decoded.chunk_tokens))
         return status, error, output
 
     def take(self) -> Records:
         """All rows since the last call."""
         n = len(self)
-        columns: dict[str, Any] = {}
-        for column in _LISTS:
-            columns[column.name] = _array(column.kind, self._columns[column.name])
+        ints = np.frombuffer(self._ints, np.int64).reshape(n, len(_INTS)).T.copy()
+        codes = np.frombuffer(self._codes, np.int32).reshape(n, len(_LABELS)).T.copy()
+        columns: dict[str, Any] = dict(zip(_INTS, ints, strict=True))
         for name in _TIMES:
             times = columns[name]
             times[times != MISSING] += self._offset
+        for name, column, names in zip(_LABELS, codes, self._names, strict=True):
+            columns[name] = Labels(column, tuple(str(value) for value in names))
+        columns["streaming"] = np.asarray(self._streaming, np.bool_)
         columns["shard"] = np.full(n, self._shard, np.int64)
         columns["worker"] = np.full(n, self._worker, np.int64)
         counts = np.asarray(self._chunk_counts, np.int64)
-        stamps = np.asarray(self._chunks, np.int64) + self._offset
-        after = (stamps - np.repeat(columns["sent"], counts)) // 1000
-        columns["chunk_times"] = Ragged(offsets_of(counts), after.astype(np.int32))
+        after = np.frombuffer(self._chunks, np.int64) + self._offset - np.repeat(columns["sent"], counts)
+        columns["chunk_times"] = Ragged(offsets_of(counts), (after // 1000).astype(np.int32))
         columns["chunk_tokens"] = Ragged(
-            offsets_of(np.asarray(self._token_counts, np.int64)), np.asarray(self._tokens, np.int32)
+            offsets_of(np.asarray(self._token_counts, np.int64)), np.frombuffer(self._tokens, np.int32).copy()
         )
         self._clear()
         return Records({c.name: columns[c.name] for c in RECORD_COLUMNS})
-
-
-def _array(kind: Kind, values: list[Any]) -> Any:
-    if kind is Kind.LABEL:
-        return Labels.from_list(values)
-    if kind is Kind.BOOL:
-        return np.asarray(values, np.bool_)
-    return np.asarray([MISSING if v is None else v for v in values], np.int64)
 
 
 def _verdict(exchange: Exchange, decoded: Decoded) -> tuple[Status, ErrorClass | None, str | None]:

@@ -45,8 +45,8 @@ from .wire import (
 
 LAG_TICK_S = 0.010
 TICK_S = 1.0
-FLUSH_S = 0.25
-FLUSH_ROWS = 128
+FLUSH_S = 0.1
+FLUSH_ROWS = 32
 
 
 class LagMeter:
@@ -109,16 +109,16 @@ class Worker:
 
     def _begin(self, order: StageOrder) -> None:
         self._stage = StageLoad(order, self._setup, self._pool, self._recorder, self._heads, self._report)
+        # Nothing is collected while times are taken: a full collection would stop the loop for milliseconds.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         warming = self._loop.create_task(self._pool.warm(order.connections))
         warming.add_done_callback(lambda _: self._reports.put(Ready()))
         self._warming = warming
 
     def _go(self, start: int) -> None:
         assert self._stage is not None
-        # Nothing is collected while times are taken: a full collection would stop the loop for milliseconds.
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         self._tick_start = start
         self._cpu = time.process_time()
         self._chunks = 0
