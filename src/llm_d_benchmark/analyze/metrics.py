@@ -86,7 +86,7 @@ def metrics(v: View) -> Metrics:
         connect=_latency(_connect(v), "every request reused a connection" if len(v.sent) else NONE_OK),
         ttft_scheduled=_latency(latency["ttft_scheduled"], loop if loop == CLOSED else no_stream),
         e2e_scheduled=_latency(latency["e2e_scheduled"], loop),
-        schedule_delay=_latency(_schedule_delay(v), "the client did not record when requests were ready"),
+        schedule_delay=_latency(v.sent.seconds("sent", "ready"), "the client did not record when requests were ready"),
         cap_wait=_cap_wait(v),
         output_tokens_per_second=output,
         input_tokens_per_second=inputs,
@@ -154,12 +154,6 @@ def _connect(v: View) -> FloatArray:
     connect = v.sent["connect"]
     found: FloatArray = connect[connect != MISSING] / 1e9
     return found
-
-
-def _schedule_delay(v: View) -> FloatArray:
-    """The client's own delay; setting up a connection is the network's and the server's, and its own metric."""
-    took = v.sent.ints["connect"]
-    return v.sent.seconds("sent", "ready") - np.where(took == MISSING, 0, took) / 1e9
 
 
 def _cap_wait(v: View) -> Distribution | Absent:

@@ -20,6 +20,9 @@ from .wire import Feed, Item, More, StageDone, StageOrder, WorkerSetup
 _SLACK_NS = 20_000  # released this much early rather than arming a timer for it
 _AHEAD = 2048  # sessions kept in store
 _AHEAD_BYTES = 2**23
+PAUSE_S = 0.05
+"""A place whose connection was refused is free again after this: a server that is gone must not busy the client."""
+_NOT_CONNECTED = (ErrorClass.CONNECT, ErrorClass.TLS)
 _BURST = 64  # sessions released in one turn of the loop, so that answers are still read when the schedule is late
 _DECODE_NS = 300_000  # decoding in one turn of the loop
 
@@ -215,14 +218,17 @@ class StageLoad:
         self._finished.append(exchange)
         if len(self._finished) == 1:
             self._loop.call_soon(self._decode_some)
-        self._close(session, exchange.end)
+        self._close(session, exchange.end, PAUSE_S if exchange.error in _NOT_CONNECTED else 0.0)
 
-    def _close(self, session: Session, at: int) -> None:
+    def _close(self, session: Session, at: int, pause_s: float = 0.0) -> None:
         self.active.discard(session)
         if session.turn + 1 < len(session.item.turns):
             self._to_follow -= 1
         if self._free is not None:
-            self._free.append(at)
+            if pause_s:
+                self._loop.call_later(pause_s, self._place, at + int(pause_s * 1e9))
+            else:
+                self._free.append(at)
         if self._releasing:
             self._pump()
         self._check_done()
