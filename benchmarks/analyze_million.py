@@ -78,7 +78,9 @@ async def synthesise(output: Path, requests: int) -> Path:
     return writer.path
 
 
-def main(requests: int = 1_000_000) -> None:
+def main(requests: int = 1_000_000) -> bool:
+    """Measure both steps and print them; whether they keep the limits."""
+    held = True
     with tempfile.TemporaryDirectory() as output:
         path = asyncio.run(synthesise(Path(output), requests))
         size = sum(p.stat().st_size for p in path.rglob("*.parquet")) / 2**20
@@ -88,10 +90,12 @@ def main(requests: int = 1_000_000) -> None:
                 [sys.executable, "-c", STEP.format(name=name), str(path)], check=True, capture_output=True, text=True
             )
             seconds, memory = map(float, done.stdout.split())
+            held = held and seconds < LIMIT_S and memory < LIMIT_MB
             print(f"{name:16} {seconds:6.1f} s (limit {LIMIT_S:g}), {memory:6.0f} MB (limit {LIMIT_MB:g})", flush=True)
         counted = json.loads((path / "result.json").read_text())["requests"]["succeeded"]
         assert counted == requests, counted
+    return held
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    sys.exit(0 if main(*map(int, sys.argv[1:])) else 1)
