@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..config.load import LoadConfig
 from ..config.model import BenchmarkConfig, LoadGeneratorSpec
@@ -16,9 +14,9 @@ from ..domain.schedule import StageSource
 from ..loadgen.api import LoadGenerator, LoadJob
 from ..loadgen.registry import load_generator
 from ..target.probe import ServerProbe
-from ..workload.api import PromptSizer, WorkloadContext
+from ..workload.api import PromptSizer, Schedule, WorkloadContext
 from ..workload.registry import create_workload
-from ..workload.schedule import build_schedule
+from ..workload.schedule import build_schedule, workload_options
 from ..workload.sizing import SizerReport, build_sizer
 from ..workload.stages import stage_source
 from .options import RunOptions
@@ -109,11 +107,7 @@ async def prepare(
     return prepared
 
 
-def _schedule(load: LoadConfig, kind: str, sizer: PromptSizer, endpoint: Endpoint) -> Any:
-    options: Mapping[str, Any] = {**load.workload}
-    for key in ("input_length", "output_length"):
-        length = getattr(load, key)
-        if length is not None:
-            options = {key: length.model_dump(exclude_none=True), **options}
-    workload = create_workload(dict(options), WorkloadContext(sizer=sizer, endpoint=kind, options=options))
+def _schedule(load: LoadConfig, kind: str, sizer: PromptSizer, endpoint: Endpoint) -> Schedule:
+    options = workload_options(load)
+    workload = create_workload(options, WorkloadContext(sizer=sizer, endpoint=kind, options=options))
     return build_schedule(load, workload, seed=load.seed, default_model=endpoint.model or "")

@@ -55,7 +55,7 @@ def read_records(path: Path) -> Iterator[Records]:
 def _next(batches: Iterator[Any], path: Path) -> Any:
     try:
         return next(batches, None)
-    except Exception as error:
+    except Exception as error:  # the reader raises no class of its own for damaged pages
         raise StoreError(f"{path} is damaged: {error}", advice="move it away; the other parts still count") from error
 
 
