@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from .fields import ByteSize, JsonObject, Model, Seconds
+from .simulator import SimulatorTargetConfig
 from .spelling import nearest
 
 
@@ -111,20 +112,21 @@ class TargetConfig(Model):
     existing: ExistingTargetConfig | None = None
     process: ProcessTargetConfig | None = None
     local: LocalTargetConfig | None = None
-    simulator: JsonObject | None = Field(None, description="options of the simulator")
+    simulator: SimulatorTargetConfig | None = None
     kubernetes: JsonObject | None = Field(None, description="options of a deployment on Kubernetes")
 
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        """A word is a type; one block alone says the type; a local target needs no block."""
+        """A word is a type; one block alone says the type; a local target or a simulator needs no block."""
         data = {"type": value} if isinstance(value, str) else value
         if not isinstance(data, Mapping):
             return data
         blocks = [k for k in data if k != "type"]
         if "type" not in data and len(blocks) == 1:
             data = {"type": blocks[0], **data}
-        return {"local": {}, **data} if data.get("type") == "local" else data
+        kind = data.get("type")
+        return {kind: {}, **data} if kind in ("local", "simulator") else data
 
     @model_validator(mode="after")
     def _own_block(self) -> TargetConfig:

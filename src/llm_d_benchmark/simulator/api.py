@@ -1,0 +1,64 @@
+"""What the parts of the simulator tell each other. Times are seconds, lengths tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLoad:
+    """The work of one engine step.
+
+    Attributes:
+        prefill_tokens: prompt tokens computed in this step (cached ones are not).
+        prefill_pairs: query-key pairs of their attention: sum over chunks of n * (context before + (n + 1) / 2).
+        decode_seqs: sequences that get one more token.
+        decode_context: tokens of KV cache that these sequences read, all together.
+    """
+
+    prefill_tokens: int = 0
+    prefill_pairs: float = 0.0
+    decode_seqs: int = 0
+    decode_context: int = 0
+
+
+class CostModel(Protocol):
+    """How long a step takes on one replica, and how much KV cache it holds."""
+
+    kv_bytes_per_token: float
+
+    def step(self, load: StepLoad) -> float:
+        """Seconds of one step; above 0 for any load."""
+        ...
+
+    def decode_steps(self, seqs: int, context: int, steps: int) -> FloatArray:
+        """Seconds of each of ``steps`` successive steps that only decode: shape (steps,).
+
+        Element k equals ``step(StepLoad(decode_seqs=seqs, decode_context=context + k * seqs))``: the drivers step
+        through such ranges at once.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One request as an engine sees it.
+
+    Attributes:
+        blocks: hash of each full block of the prompt, chained: equal hashes mean equal prefixes; empty without
+            prefix caching.
+        output_tokens: tokens it will generate.
+    """
+
+    request_id: int
+    prompt_tokens: int
+    output_tokens: int
+    blocks: Sequence[int] = ()
+    session: str | None = None
