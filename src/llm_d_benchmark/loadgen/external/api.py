@@ -1,0 +1,142 @@
+"""What one external tool must provide: an ``Adapter``, one file each, registered like any load generator."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ...config.load import LoadConfig
+from ...domain.endpoint import Endpoint
+from ...domain.events import Finding
+from ...domain.records import Records
+from ...domain.result import Scalar
+from ...domain.schedule import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What has to be installed for a tool, in an environment of its own.
+
+    Attributes:
+        packages: pinned requirements, e.g. ``("guidellm==0.8.1",)``; empty where the user must bring an installation.
+        python: version specifier of the interpreters the tool accepts, e.g. ``>=3.12``.
+        executable: program in the environment that proves the tool is there, or a module as ``-m NAME``.
+        advice: what to do where it cannot be installed from a package registry.
+    """
+
+    packages: tuple[str, ...]
+    python: str
+    executable: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An installed tool.
+
+    Attributes:
+        python: its interpreter.
+        bin: the folder of its programs.
+        version: what it says of itself.
+        checkout: its source tree, where it is run from one.
+    """
+
+    python: Path
+    bin: Path
+    version: str
+    checkout: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStage:
+    """One stage for a tool to run.
+
+    Attributes:
+        folder: where the tool's native config and results go (within the run folder's logs); it exists.
+        tokenizer: folder with tokenizer.json and tokenizer_config.json that works offline.
+        goodput: per-request limits in seconds by metric name.
+    """
+
+    stage: Stage
+    config: LoadConfig
+    endpoint: Endpoint
+    environment: Environment
+    folder: Path
+    tokenizer: Path
+    goodput: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One command of a tool. Invocations of a stage run one after another in ``ToolStage.folder``.
+
+    Attributes:
+        argv: program and arguments; secrets go into ``env``, never here.
+        env: variables over the inherited ones; None unsets one.
+        files: native config files to write into the folder first, by name.
+        puts_load: whether this command is the one that sends requests.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    puts_load: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NativeStage:
+    """One load level of a tool's result.
+
+    Attributes:
+        name: the tool's own name of it, or a description such as ``c=8``.
+        load: what was asked for as far as the result tells: rate, concurrency, arrival.
+        records: one row per request, under our definitions; None where the tool kept only aggregates.
+        aggregates: the tool's own figures under our names (``ttft.mean``, ``tpot.p99``, ``requests_per_second``, ...),
+            in SI units: for checking records against them, and all there is where ``records`` is None.
+        window: epoch ns, start and end of the measurement; None where the tool does not tell.
+    """
+
+    name: str
+    load: Mapping[str, object]
+    records: Records | None
+    aggregates: Mapping[str, Scalar] = field(default_factory=dict)
+    window: tuple[int, int] | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeResult:
+    """What a tool left behind."""
+
+    tool: str
+    version: str | None
+    stages: Sequence[NativeStage]
+    findings: Sequence[Finding] = ()
+    model: str | None = None
+    url: str | None = None
+
+
+class Adapter(ABC):
+    """Translates our configuration into a tool's own form, and its results into ours."""
+
+    name: ClassVar[str]
+    requirement: ClassVar[Requirement]
+
+    @abstractmethod
+    def check(self, config: LoadConfig) -> Sequence[Finding]:
+        """What of this configuration the tool cannot do, or does differently; an ERROR refuses the run. Pure."""
+
+    @abstractmethod
+    def invocations(self, stage: ToolStage) -> Sequence[Invocation]:
+        """The commands that put this stage's load on the endpoint."""
+
+    @abstractmethod
+    def parse(self, path: Path) -> NativeResult:
+        """Results in a folder (or one result file), also of a run that others made.
+
+        Raises:
+            GeneratorError: there is no result, or it is not this tool's; the message names what was looked for.
+        """
