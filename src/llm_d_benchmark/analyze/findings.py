@@ -79,7 +79,7 @@ def _of_stage(stage: StageResult) -> list[FindingRecord]:
             found.append(FindingRecord("rate_not_reached", "warning", text, advice))
     wait, ttft = m.cap_wait, m.e2e
     if isinstance(wait, Distribution) and isinstance(ttft, Distribution):
-        held = wait.percentiles["p90"].value
+        held = wait.at("p90") or 0.0
         if held > max(0.001, 0.01 * ttft.mean):
             text = f"{name}: the concurrency cap held requests back ({held:.3g} s at p90): a closed loop in disguise"
             found.append(

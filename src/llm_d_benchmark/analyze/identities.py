@@ -61,8 +61,8 @@ def _monotone(stage: StageResult) -> Identity:
     for name in ("ttft", "tpot", "itl", "ntpot", "e2e"):
         found = getattr(stage.metrics, name)
         if isinstance(found, Distribution):
-            values = [found.min, *(p.value for p in found.percentiles.values()), found.max]
-            wrong += sum(a > b for a, b in pairwise(values))
+            values = [found.min, *(found.at(level) for level in found.percentiles), found.max]
+            wrong += sum(a > b for a, b in pairwise(v for v in values if v is not None))
     return compare("percentiles ascend", stage.index, Measured(float(wrong), ""), Measured(0.0, ""), 0.0)
 
 

@@ -54,7 +54,7 @@ def _value(scalar: Scalar) -> float | None:
 
 
 def _percentile(found: DistributionOrAbsent, name: str) -> float | None:
-    return found.percentiles[name].value if isinstance(found, Distribution) else None
+    return found.at(name) if isinstance(found, Distribution) else None
 
 
 def _point(load: float, stage: StageResult) -> Mapping[str, float | None]:

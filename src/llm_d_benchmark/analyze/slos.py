@@ -103,7 +103,11 @@ def _of_distribution(d: Distribution, statistic: str) -> tuple[Scalar, float | N
         return Measured(d.mean, d.unit), d.mean - half, d.mean + half
     if statistic in ("min", "max"):
         value = d.min if statistic == "min" else d.max
+        if value is None:
+            return Absent(f"the tool does not report the {statistic}"), None, None
         return Measured(value, d.unit), value, value
     p = d.percentiles[statistic]
+    if isinstance(p, Absent):
+        return p, None, None
     value_of = Measured(p.value, d.unit)
     return (value_of, p.low, p.high) if isinstance(p, Estimate) else (value_of, None, None)

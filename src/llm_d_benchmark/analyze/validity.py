@@ -58,12 +58,12 @@ def validity(run: RunInput, windows: Sequence[StageWindow], stages: Sequence[Sta
 
 def _median(*candidates: DistributionOrAbsent) -> float:
     """Median of the first that was measured, else 0."""
-    return next((c.percentiles["p50"].value for c in candidates if isinstance(c, Distribution)), 0.0)
+    return next((c.at("p50") or 0.0 for c in candidates if isinstance(c, Distribution)), 0.0)
 
 
 def _worst_delay(stages: Sequence[StageResult]) -> Scalar:
     found = [s.metrics.schedule_delay for s in stages]
-    values = [d.percentiles["p99"].value for d in found if isinstance(d, Distribution)]
+    values = [v for d in found if isinstance(d, Distribution) and (v := d.at("p99")) is not None]
     return Measured(max(values), "s") if values else Absent("no request was sent inside a window")
 
 
@@ -76,7 +76,7 @@ def _delay(stage: StageResult, limits: ValidityLimits) -> list[Reason]:
     if late <= allowed:
         return []
     text = (
-        f"stage {stage.name}: requests left the client {delay.percentiles['p99'].value * 1e3:.3g} ms (p99) after they "
+        f"stage {stage.name}: requests left the client {(delay.at('p99') or 0.0) * 1e3:.3g} ms (p99) after they "
         f"were ready, and surely more than {late * 1e3:.3g} ms ({name}); the limit is {allowed * 1e3:.3g} ms"
     )
     return [Reason("schedule_delay", text, _REMEDY, stage.index)]
@@ -89,7 +89,7 @@ def _surely(found: Distribution) -> tuple[str, float]:
         percentile = found.percentiles[name]
         if isinstance(percentile, Estimate):
             return name, percentile.low
-    return "p50", found.percentiles["p50"].value
+    return "p50", found.at("p50") or 0.0
 
 
 def _lag(workers: Sequence[WorkerLoad], stage: StageResult, limits: ValidityLimits) -> list[Reason]:

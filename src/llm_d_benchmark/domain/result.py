@@ -58,24 +58,39 @@ class Insufficient:
     insufficient: Literal[True] = True
 
 
-Percentile = Estimate | Insufficient
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A percentile that another tool reported; without its requests there are no confidence limits."""
+
+    value: float
+    reported: Literal[True] = True
+
+
+Percentile = Estimate | Insufficient | Reported | Absent
+"""Absent where the numbers are another tool's, and it does not report this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """A latency or length distribution. ``percentiles`` has the keys p50, p90, p95, p99, p99.9.
 
-    ``limits`` names how the limits were made: order_statistic or block_bootstrap.
+    ``limits`` names how the limits were made: order_statistic or block_bootstrap; ``reported``: another tool's own
+    figures, where ``min`` and ``max`` may be missing.
     """
 
     unit: str
     count: int
     mean: float
     sd: float | None
-    min: float
-    max: float
+    min: float | None
+    max: float | None
     percentiles: Mapping[str, Percentile]
     limits: str = "order_statistic"
+
+    def at(self, name: str) -> float | None:
+        """The value of a percentile by name; None where it is absent."""
+        found = self.percentiles[name]
+        return None if isinstance(found, Absent) else found.value
 
 
 DistributionOrAbsent = Distribution | Absent
@@ -260,6 +275,85 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """One stage's value of a metric, with simultaneous confidence limits; None where there are none."""
+
+    stage: int
+    value: Scalar
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A cause of a difference, known by its own evidence in the data."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two stages on one metric: ``second`` over ``first`` minus 1 (of fractions: second minus first).
+
+    Attributes:
+        verdict: differ (the limits exclude 0 and the difference is beyond the margin), agree (the limits lie within the
+            margin), else inconclusive.
+        whys: causes that the data show; of a difference without any, nothing here explains it.
+    """
+
+    first: int
+    second: int
+    difference: float
+    low: float | None
+    high: float | None
+    verdict: Literal["agree", "differ", "inconclusive"]
+    whys: Sequence[Why] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricAgreement:
+    """One metric over the stages of a group. ``relative``: whether differences and ``margin`` are ratios."""
+
+    metric: str
+    unit: str
+    margin: float
+    relative: bool
+    readings: Sequence[Reading]
+    differences: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFigure:
+    """A figure of the tool itself that is not what its records give under our definitions."""
+
+    stage: int
+    metric: str
+    own: Measured
+    ours: Measured
+    difference: float
+    whys: Sequence[Why] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Stages of different load generators (or one alone) with the same load, set side by side.
+
+    Attributes:
+        load: what they were all asked for.
+        stages: indices, in the order they ran.
+        confidence: of every limit in the group together.
+        own_figures: where a tool's own figures differ from what its records give.
+    """
+
+    load: str
+    stages: Sequence[int]
+    confidence: float
+    metrics: Sequence[MetricAgreement]
+    own_figures: Sequence[OwnFigure] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TargetInfo:
     """What was measured."""
 
@@ -303,7 +397,7 @@ class RunResult:
     diagnosis: Sequence[Claim] = ()
     cost: Mapping[str, Scalar] = field(default_factory=dict)
     quality: Mapping[str, Scalar] = field(default_factory=dict)
-    agreement: Sequence[Mapping[str, Any]] = ()
+    agreement: Sequence[Agreement] = ()
     findings: Sequence[FindingRecord] = ()
     missing_shards: Sequence[int] = ()
     schema_version: str = SCHEMA_VERSION

@@ -201,7 +201,7 @@ def _statistics(value: DistributionOrAbsent, units: str) -> Json | None:
         "mean": value.mean,
         "stddev": value.sd,
         "min": value.min,
-        **{_KEYS[key]: percentile.value for key, percentile in value.percentiles.items()},
+        **{_KEYS[key]: value.at(key) for key in value.percentiles},
         "max": value.max,
     }
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..domain.result import Measured, RunResult
 from .format import count, duration, quantity
-from .table import COLUMNS, UNSURE, StageTable, stage_table
+from .table import COLUMNS, UNSURE, StageTable, stage_table, unsure_means
 from .verdict import Verdict, headline_stage, verdict
 
 _GAP = "  "
@@ -94,7 +94,7 @@ def _rich_table(table: StageTable) -> Table:
 
 def _notes(console: Console, result: RunResult, table: StageTable) -> None:
     if table.unsure:
-        console.print(f"{UNSURE} too few requests for 95 % confidence limits", style="dim")
+        console.print(f"{UNSURE} {unsure_means(result)}", style="dim")
     for line in table.absent:
         if not line.startswith("goodput"):
             console.print(Text(line, style="dim"))

@@ -11,6 +11,7 @@ from ..domain.result import (
     Absent,
     Distribution,
     Estimate,
+    Insufficient,
     Lengths,
     Measured,
     Metrics,
@@ -83,8 +84,11 @@ def _distribution(metric: str, value: Distribution) -> Iterator[Row]:
         if isinstance(percentile, Estimate):
             note = f"95 % limits: {value.limits}"
             yield (metric, key, percentile.value, value.unit, percentile.low, percentile.high, note)
+        elif isinstance(percentile, Absent):
+            yield (metric, key, "", "", "", "", f"absent: {percentile.absent}")
         else:
-            yield (metric, key, percentile.value, value.unit, "", "", "insufficient")
+            note = "insufficient" if isinstance(percentile, Insufficient) else "reported by the tool, without limits"
+            yield (metric, key, percentile.value, value.unit, "", "", note)
 
 
 def _counts(metric: str, value: RequestCounts) -> Iterator[Row]:

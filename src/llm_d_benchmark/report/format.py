@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 DASH = "—"
+TOO_FEW = "too few requests for 95 % confidence limits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from . import judgement
 from .api import ReportInput
 from .figures import figures
 from .format import duration, moment
-from .numbers import UNSURE_MEANS, Numbers
+from .numbers import Numbers
+from .table import UNSURE, unsure_means
 from .tables import LATENCIES, MORE_LATENCIES, HtmlTable, Tables
 from .verdict import headline_stage, verdict
 
@@ -69,7 +70,7 @@ def render_html(source: ReportInput) -> str:
         "started": moment(result.started),
         "took": duration((result.ended - result.started) / 1e9),
         "noted": _noted(result),
-        "unsure_means": UNSURE_MEANS,
+        "unsure_means": f"{UNSURE} {unsure_means(result)}",
     }
     return _environment().get_template("report.html.j2").render(context)
 

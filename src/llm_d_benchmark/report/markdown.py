@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..domain.result import Measured, RunResult, SloResult
 from .api import ReportInput
 from .format import count, duration, moment, quantity
-from .table import UNSURE, stage_table
+from .table import UNSURE, stage_table, unsure_means
 from .verdict import headline_stage, verdict
 
 _SIGNS = {"good": "✅", "warning": "⚠️", "bad": "❌"}
@@ -61,7 +61,7 @@ def _stages(result: RunResult) -> list[str]:
     lines += [_row([_escape(cell) for cell in row]) for row in table.rows]
     lines.append("")
     if table.unsure:
-        lines += [f"\\{UNSURE} too few requests for 95 % confidence limits.", ""]
+        lines += [f"\\{UNSURE} {unsure_means(result)}.", ""]
     lines += [f"- {_escape(line)}" for line in table.absent] + ([""] if table.absent else [])
     if result.saturation is not None:
         chosen = headline_stage(result)

@@ -9,10 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from ..domain.result import RunResult
-from .format import DASH, Scale, count, digits, scale_of
+from .format import DASH, TOO_FEW, Scale, count, digits, scale_of
 
-UNSURE_MEANS = "* too few requests for 95 % confidence limits"
-_UNSURE = Markup('<span class="unsure" title="{}">*</span>').format(UNSURE_MEANS[2:])
+_UNSURE = Markup('<span class="unsure" title="{}">*</span>').format(TOO_FEW)
+_OTHERS = Markup('<span class="unsure" title="{}">*</span>').format("as the tool reports it, without limits")
 
 
 def pointer_part(key: str) -> str:
@@ -80,8 +80,8 @@ class Numbers:
         chosen = scale or scale_of(unit, [raw])
         at = f"{pointer}/value" if isinstance(value, Mapping) else pointer
         html = _number_html(at, raw, chosen, value if isinstance(value, Mapping) else {})
-        if isinstance(value, Mapping) and value.get("insufficient") and not limits:
-            html += _UNSURE
+        if isinstance(value, Mapping) and not limits:
+            html += _UNSURE if value.get("insufficient") else _OTHERS if value.get("reported") else ""
         if symbol and chosen.symbol:
             html += Markup(' <span class="unit">{}</span>').format(chosen.symbol)
         if limits and isinstance(value, Mapping):
@@ -116,8 +116,9 @@ def _number_html(pointer: str, raw: float | int, scale: Scale, value: Mapping[st
 
 
 def _limits_html(pointer: str, value: Mapping[str, Any], scale: Scale) -> Markup:
-    if value.get("insufficient"):
-        return Markup('<small class="limits">insufficient</small>')
+    for word in ("insufficient", "reported"):
+        if value.get(word):
+            return Markup('<small class="limits">{}</small>').format(word)
     if "low" not in value:
         return Markup("")
     low, high = (_number_html(f"{pointer}/{end}", value[end], scale, {}) for end in ("low", "high"))

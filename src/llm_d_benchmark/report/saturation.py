@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..domain.result import Distribution, Estimate, Measured, RunResult, Scalar, StageResult
+from ..domain.result import Absent, Distribution, Estimate, Measured, RunResult, Scalar, StageResult
 from .format import Scale, scale_of, stage_title
 from .plot import Figure, Json, axis, layout, log_axis
 
@@ -41,14 +41,14 @@ def _latency(stages: Sequence[StageResult]) -> Figure | None:
     for stage in stages:
         x = _value(stage.metrics.output_tokens_per_second if tokens else stage.metrics.requests_per_second)
         y = getattr(stage.metrics, name)
-        if x is not None and isinstance(y, Distribution):
+        if x is not None and isinstance(y, Distribution) and y.at("p50") is not None:
             points.append((x, y, stage_title(stage.name, stage.label)))
     if len(points) < 2:
         return None
-    scale = scale_of("s", [y.percentiles["p50"].value for _, y, _ in points])
+    scale = scale_of("s", [y.at("p50") or 0.0 for _, y, _ in points])
     traces = [_percentiles(points, "p50", scale, "@c1", "circle", "solid")]
     traces.append(_percentiles(points, "p99", scale, "@c2", "diamond", "dash"))
-    values = [v for trace in traces for v in trace["y"] if v > 0]
+    values = [v for trace in traces for v in trace["y"] if v is not None and v > 0]
     y_axis = log_axis if values and max(values) > 30 * min(values) else axis
     x_title = "output tokens/s" if tokens else "requests/s"
     return Figure(
@@ -71,7 +71,7 @@ def _percentiles(
         "mode": "lines+markers",
         "name": key,
         "x": [x for x, _, _ in points],
-        "y": [p.value * scale.factor for p in found],
+        "y": [None if isinstance(p, Absent) else p.value * scale.factor for p in found],
         "text": [label for _, _, label in points],
         "hovertemplate": "%{text}<br>%{x:.4g}, " + key + " %{y:.4g} " + scale.symbol + "<extra></extra>",
         "line": {"color": color, "width": 2, "dash": dash},

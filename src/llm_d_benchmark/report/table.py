@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..domain.result import Absent, DistributionOrAbsent, Insufficient, Measured, Metrics, RunResult, Scalar
-from .format import DASH, digits, scale_of
+from ..domain.result import Absent, Distribution, DistributionOrAbsent, Estimate, Measured, Metrics, RunResult, Scalar
+from .format import DASH, TOO_FEW, digits, scale_of
 
 UNSURE = "*"
 """Follows a percentile of too few requests for confidence limits."""
@@ -40,7 +40,7 @@ def _percentile(name: str, key: str) -> Getter:
         if isinstance(value, Absent):
             return value
         found = value.percentiles[key]
-        return found.value, not isinstance(found, Insufficient)
+        return found if isinstance(found, Absent) else (found.value, isinstance(found, Estimate))
 
     return get
 
@@ -57,6 +57,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("errors", "fraction", _scalar("error_rate")),
     Column("goodput", "requests/s", _scalar("goodput"), 5),
 )
+
+
+def unsure_means(result: RunResult) -> str:
+    """What the ``UNSURE`` mark says in this result."""
+    found = [d for stage in result.stages for d in (stage.metrics.ttft, stage.metrics.tpot, stage.metrics.e2e)]
+    others = any(isinstance(d, Distribution) and d.limits == "reported" for d in found)
+    return f"{TOO_FEW}, or another tool's own figure" if others else TOO_FEW
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..domain.result import PERCENTILES, Distribution, RequestCounts, RunResult, StageResult
-from .numbers import UNSURE_MEANS, Numbers, pointer_part
+from .numbers import Numbers, pointer_part
+from .table import UNSURE, unsure_means
 
 Html = str | Markup
 Rows = list[list[Html]]
@@ -103,7 +104,7 @@ class Tables:
 
     def summary(self) -> HtmlTable:
         rows = self._metric_rows(_SUMMARY, lambda s: [self._name(s), s.label])
-        caption = f"Measured inside each stage's window. {UNSURE_MEANS}."
+        caption = f"Measured inside each stage's window. {UNSURE} {unsure_means(self._result)}."
         return HtmlTable("Stages", caption, ["Stage", "Load", *self._heads(_SUMMARY)], rows, 2)
 
     def load(self) -> HtmlTable:

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...config.load import LoadConfig
 from ...domain.endpoint import Endpoint
 from ...domain.events import Finding
 from ...domain.records import Records
-from ...domain.result import Scalar
+from ...domain.result import Measured, Scalar
 from ...domain.schedule import Stage
 
 
@@ -105,6 +105,19 @@ class NativeStage:
     aggregates: Mapping[str, Scalar] = field(default_factory=dict)
     window: tuple[int, int] | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self, version: str | None = None) -> dict[str, Any]:
+        """What the tool itself says of this stage: ``told`` of the STAGE_END event, from which the analysis compares it
+        with the records, or takes it where there are none. ``version`` is that of the tool."""
+        measured = {
+            k: {"value": v.value, "unit": v.unit} for k, v in self.aggregates.items() if isinstance(v, Measured)
+        }
+        return {
+            "reported": measured,
+            "counts": dict(self.counts),
+            "records": self.records is not None,
+            "version": version,
+        }
 
 
 @dataclass(frozen=True, slots=True)
