@@ -22,8 +22,8 @@ class EventType(StrEnum):
     STAGE_END = "stage_end"
     """stage, start, load_end (last request released), end (all answered or cut), window_start, window_end (epoch ns),
     reason: duration | requests | drained | interrupted | exhausted;
-    of an external tool also ``told``: {reported: {figure: {value, unit}}, counts: {outcome: n}, records: bool, version},
-    what the tool itself says of the stage (``NativeStage.told``); records is false where that is all there is"""
+    of an external tool also ``told``, what the tool itself says of the stage (``NativeStage.told``): {reported: {figure:
+    {value, unit}}, counts: {outcome: n}, records, version}; records is false where these figures are all there is"""
     INTERVAL = "interval"
     """stage, start, end (epoch ns, nominally 1 s), sent, succeeded, failed, cancelled, in_flight, chunks,
     output_tokens, ttft_ms_p50 (absent where nothing finished), errors: {class: n},
