@@ -8,7 +8,7 @@ from .effects import FloatArray
 
 LEAST_RUNS = 5
 LIMIT = 8.0
-"""Of normal values 2 in 100 arms of five runs have one beyond it, and 4 in 1000 arms of ten (of the usual 3.5: 19 and 12 in 100)."""
+"""Of 100 arms of five normal values 2 have one beyond it, of ten values 0.4 (of the usual 3.5: 19 and 12)."""
 FLOOR = 0.005
 """Runs closer than this (log scale) to the median are never outliers, however much the others agree."""
 

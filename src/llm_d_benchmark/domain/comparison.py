@@ -1,0 +1,225 @@
+"""What comparing runs found, as types: regression.json and comparison.json. Their JSON Schemas are generated from here.
+
+A slowdown is a fraction: how much more time a unit of work takes than in the baseline. It is positive when the test is
+worse, of latencies and of rates alike (a rate that falls to 1/1.05 is a slowdown of 5 %).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .result import Absent, Scalar
+
+COMPARISON_SCHEMA_VERSION = "1.0"
+Verdict = Literal["pass", "fail", "inconclusive"]
+VERDICTS: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
+"""From best to worst."""
+Method = Literal["welch", "paired", "within_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A slowdown with its limits, all fractions.
+
+    Attributes:
+        slowdown: the ratio of (geometric) means over runs, minus 1.
+        low, high: two-sided 95 % limits.
+        lower, upper: one-sided 95 % bounds, which decide.
+        bca_low, bca_high: two-sided 95 % limits by the bootstrap, to set beside them.
+        method: welch: independent runs. paired: runs in interleaved pairs. within_run: one run a side; the limits say
+            nothing of what another run would give.
+        sd: standard deviation between runs (of a pair's difference where paired), log scale.
+        degrees: degrees of freedom.
+    """
+
+    slowdown: float
+    low: float
+    high: float
+    lower: float
+    upper: float
+    method: Method
+    sd: float | None = None
+    degrees: float | None = None
+    bca_low: float | None = None
+    bca_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The values of one side: one for each run, in order. ``mean`` is arithmetic; ``cv`` is sd / mean."""
+
+    runs: Sequence[str]
+    values: Sequence[float]
+    mean: Scalar
+    cv: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class MetricComparison:
+    """One metric at one level of load.
+
+    Attributes:
+        load: what the stages have in common, e.g. "native: concurrency 8".
+        metric: e2e.mean, output_tokens_per_second, ...
+        decides: whether the verdict of the whole depends on it.
+        p_value: of "the slowdown is at most the limit", adjusted over the deciding metrics after Holm.
+        further_runs: of each arm, where the verdict is inconclusive and more runs would help.
+        without_outliers: the effect without quarantined runs, where there are any.
+    """
+
+    load: str
+    metric: str
+    unit: str
+    lower_is_better: bool
+    decides: bool
+    baseline: Arm
+    test: Arm
+    effect: Effect | Absent
+    verdict: Verdict | None
+    message: str
+    p_value: float | None = None
+    further_runs: int | None = None
+    without_outliers: Effect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A run that differs from the others of its arm so much that something else happened to it."""
+
+    run: str
+    arm: Literal["baseline", "test"]
+    load: str
+    metric: str
+    robust_z: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """One behaviour of the API, probed on both sides. ``change``: none, gained, lost or changed."""
+
+    name: str
+    baseline: str
+    test: str
+    change: Literal["none", "gained", "lost", "changed"]
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """How reliably one arm answered.
+
+    Attributes:
+        success: share of finished requests that succeeded.
+        success_lower, success_upper: one-sided 95 % Clopper-Pearson bounds of it.
+        uptime: share of the observed time in which the server answered. It is a figure of its own, and has no bound.
+    """
+
+    finished: int
+    succeeded: int
+    success: Scalar
+    success_lower: Scalar
+    success_upper: Scalar
+    uptime: Scalar
+    downtime: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionResult:
+    """One criterion of the regression test with its verdict."""
+
+    name: Literal["performance_regression", "functionality_changes", "stability"]
+    criterion: str
+    verdict: Verdict
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """One run of a regression test: of which arm, in which interleaved pair (None where runs were not interleaved)."""
+
+    run: str
+    arm: Literal["baseline", "test"]
+    block: int | None
+    seeds: Sequence[int]
+    path: str
+    status: str
+    used: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmInfo:
+    """What one arm is: the version asked for, and what the servers said of themselves."""
+
+    version: str
+    target: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionResult:
+    """The whole of regression.json."""
+
+    study_id: str
+    name: str
+    verdict: Verdict
+    message: str
+    tool_version: str
+    started: int
+    ended: int
+    simulated: bool
+    baseline: ArmInfo
+    test: ArmInfo
+    criteria: Sequence[CriterionResult]
+    metrics: Sequence[MetricComparison]
+    runs: Sequence[StudyRun]
+    quarantined: Sequence[Quarantined] = ()
+    behaviours: Sequence[Behaviour] = ()
+    stability: Mapping[str, Stability] = field(default_factory=dict)
+    further_runs: int | None = None
+    notes: Sequence[str] = ()
+    schema_version: str = COMPARISON_SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A parameter that differs between the runs compared: its value in each, None where it has none."""
+
+    path: str
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedValue:
+    """A metric of one run (or group of equal runs) at one load, against the first."""
+
+    value: Scalar
+    low: float | None = None
+    high: float | None = None
+    delta: Effect | Absent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedMetric:
+    """One row: a metric at one load, a value for each column; None where the column has no such load."""
+
+    load: str
+    metric: str
+    unit: str
+    lower_is_better: bool
+    values: Sequence[ComparedValue | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole of comparison.json: ``columns`` are runs, or groups of runs of one configuration and target."""
+
+    columns: Sequence[str]
+    runs: Sequence[Sequence[str]]
+    labels: Sequence[str]
+    differences: Sequence[Difference]
+    metrics: Sequence[ComparedMetric]
+    notes: Sequence[str] = ()
+    schema_version: str = COMPARISON_SCHEMA_VERSION
