@@ -1,0 +1,171 @@
+"""From ``spec.target.simulator`` to the profile that an engine runs with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.simulator import SimulatorTargetConfig
+from ...config.spelling import nearest
+from ...domain.errors import ConfigError
+from ..cost import StepCost
+from .file import ProfileFile, StepCoefficients, read_profile
+from .roofline import kv_cache_bytes, step_cost
+from .tables import Hardware, ModelShape, hardware, models
+
+KEY = "spec.target.simulator"
+ADVICE = "llm-d-benchmark simulator profiles lists models and hardware; simulator calibrate writes profile files"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One replica as the engine needs it.
+
+    Attributes:
+        name: MODEL/HARDWARE, or the file it was read from.
+        model: name the server answers to (``config.model`` where it is given).
+        hardware: name of the accelerator.
+        cost: the cost model; its ``kv_bytes_per_token`` is one copy of a token's KV cache.
+        max_model_len: longest sequence in tokens, prompt and answer together: ``config.max_model_len``, else the
+            model's, or less where the KV cache holds less. A single sequence always fits.
+        kv_cache_tokens: tokens that the KV cache of the whole replica holds.
+        source: what the numbers come from.
+    """
+
+    name: str
+    model: str
+    hardware: str
+    cost: StepCost
+    max_model_len: int
+    kv_cache_tokens: int
+    source: str
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """Bytes of one copy of a token's KV cache: what a transfer between replicas moves."""
+        return self.cost.kv_bytes_per_token
+
+    def num_gpu_blocks(self, config: SimulatorTargetConfig) -> int:
+        """KV blocks of a replica: ``config.num_gpu_blocks``, else what its memory holds; at least 1."""
+        return config.num_gpu_blocks or max(1, self.kv_cache_tokens // config.block_size)
+
+
+def load_profile(config: SimulatorTargetConfig) -> Profile:
+    """The profile that ``config.profile`` names, at the configured tensor parallelism and memory utilisation.
+
+    Raises:
+        ConfigError: an unknown name, a file that is no profile, a model that does not fit the GPUs, a
+            ``tensor_parallel_size`` that does not divide the heads, or a ``max_model_len`` over what the model or the
+            KV cache takes. The message names the key.
+    """
+    path = Path(config.profile)
+    if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
+        return _resolved(config, _from_file(config, path))
+    return _resolved(config, published(config))
+
+
+def published(config: SimulatorTargetConfig) -> ProfileFile:
+    """The profile of a built-in MODEL/HARDWARE, as a file of it would be.
+
+    Raises:
+        ConfigError: see ``load_profile``.
+    """
+    model, gpu = _row(config.profile)
+    tp = config.tensor_parallel_size
+    if model.num_attention_heads % tp:
+        raise ConfigError(
+            f"{KEY}.tensor_parallel_size: {tp} does not divide the {model.num_attention_heads} attention heads of "
+            f"{model.name}; it takes {', '.join(map(str, _parallel_sizes(model)))}"
+        )
+    room = kv_cache_bytes(model, gpu, config, tp)
+    tokens = int(room // model.kv_bytes_per_token(tp))
+    if tokens < config.block_size:
+        raise _does_not_fit(config, model, gpu)
+    return ProfileFile(
+        model=model.name,
+        hardware=gpu.name,
+        source=f"roofline of published figures: {model.source}; {gpu.source}",
+        tensor_parallel_size=tp,
+        max_model_len=model.max_position_embeddings,
+        kv_cache_tokens=tokens,
+        step=StepCoefficients.model_validate(
+            {name: getattr(step_cost(model, gpu, tp), name) for name in StepCoefficients.model_fields}
+        ),
+    )
+
+
+def _row(name: str) -> tuple[ModelShape, Hardware]:
+    model, separator, gpu = name.lower().partition("/")
+    if not separator:
+        raise ConfigError(
+            f"{KEY}.profile: '{name}' is neither MODEL/HARDWARE, such as llama-3.1-8b/h100, nor a file that is there",
+            advice=ADVICE,
+        )
+    for what, word, table in (("model", model, models()), ("hardware", gpu, hardware())):
+        if word not in table:
+            raise ConfigError(
+                f"{KEY}.profile: '{name}' is no MODEL/HARDWARE: unknown {what} '{word}'{nearest(word, table)} "
+                f"(allowed: {', '.join(table)})",
+                advice=ADVICE,
+            )
+    return models()[model], hardware()[gpu]
+
+
+def _parallel_sizes(model: ModelShape) -> list[int]:
+    return [n for n in range(1, 65) if model.num_attention_heads % n == 0]
+
+
+def _does_not_fit(config: SimulatorTargetConfig, model: ModelShape, gpu: Hardware) -> ConfigError:
+    tp = config.tensor_parallel_size
+    enough = next((n for n in _parallel_sizes(model) if kv_cache_bytes(model, gpu, config, n) > 0), None)
+    weights = model.parameters * model.weight_bytes
+    memory = gpu.memory * config.gpu_memory_utilization
+    return ConfigError(
+        f"{KEY}.tensor_parallel_size: {model.name} does not fit {tp} x {gpu.name}: its weights are "
+        f"{weights / 2**30:.1f} GiB and gpu_memory_utilization leaves {memory / 2**30:.1f} GiB of each GPU",
+        advice=f"set tensor_parallel_size: {enough}, or choose hardware with more memory"
+        if enough
+        else "choose hardware with more memory, or a smaller max_num_batched_tokens",
+    )
+
+
+def _from_file(config: SimulatorTargetConfig, path: Path) -> ProfileFile:
+    if not path.is_file():
+        raise ConfigError(f"{KEY}.profile: there is no file {path}", advice=ADVICE)
+    profile = read_profile(path)
+    if config.tensor_parallel_size != profile.tensor_parallel_size:
+        raise ConfigError(
+            f"{KEY}.tensor_parallel_size: {config.tensor_parallel_size}, but {path} describes a replica of "
+            f"{profile.tensor_parallel_size}",
+            advice=f"set tensor_parallel_size: {profile.tensor_parallel_size}, or calibrate with runs of the other one",
+        )
+    if config.gpu_memory_utilization != SimulatorTargetConfig.model_fields["gpu_memory_utilization"].default:
+        raise ConfigError(
+            f"{KEY}.gpu_memory_utilization: {path} holds a KV cache of {profile.kv_cache_tokens} tokens as it is",
+            advice="leave it out, and set num_gpu_blocks for another size",
+        )
+    return profile
+
+
+def _resolved(config: SimulatorTargetConfig, found: ProfileFile) -> Profile:
+    blocks = config.num_gpu_blocks or max(1, found.kv_cache_tokens // config.block_size)
+    capacity = blocks * config.block_size
+    wanted = config.max_model_len
+    if wanted is not None and wanted > found.max_model_len:
+        raise ConfigError(f"{KEY}.max_model_len: {wanted} is over the {found.max_model_len} tokens of {found.model}")
+    if wanted is not None and wanted > capacity:
+        raise ConfigError(
+            f"{KEY}.max_model_len: {wanted} is over the {capacity} tokens that the KV cache holds "
+            f"({blocks} blocks of {config.block_size})",
+            advice="lower max_model_len, or give the cache more room: num_gpu_blocks, gpu_memory_utilization, "
+            "tensor_parallel_size",
+        )
+    return Profile(
+        name=config.profile,
+        model=config.model or found.model,
+        hardware=found.hardware,
+        cost=found.cost,
+        max_model_len=wanted or min(found.max_model_len, capacity),
+        kv_cache_tokens=capacity,
+        source=found.source,
+    )
