@@ -21,6 +21,7 @@ from .api import RunInput
 from .findings import findings
 from .gather import StageData, gather
 from .metrics import View, metrics, per_request, view
+from .reported import measured_something, only_reported, reported_stage
 from .saturation import saturation
 from .slos import judge, score
 from .steady import steady_state
@@ -41,7 +42,7 @@ def analyze(run: RunInput) -> RunResult:
     return RunResult(
         run_id=run.run_id,
         name=run.config.metadata.name,
-        status=_status(run, requests, valid, all(w.ended for w in windows)),
+        status=_status(run, stages, valid, all(w.ended for w in windows)),
         simulated=bool(run.manifest.get("simulated", False)),
         config_digest=str(run.manifest.get("config_digest", "")),
         tool_version=str(run.manifest.get("tool_version", "")),
@@ -60,6 +61,8 @@ def analyze(run: RunInput) -> RunResult:
 
 
 def _stage(data: StageData, goodput: Mapping[str, float]) -> StageResult:
+    if only_reported(data.window) and not len(data.table):
+        return reported_stage(data.window)
     w, whole = data.window, view(data, goodput)
     found = metrics(whole)
     models = sorted(data.table.labels["model"].counts())
@@ -98,13 +101,15 @@ def _total(counts: Sequence[RequestCounts]) -> RequestCounts:
     )
 
 
-def _status(run: RunInput, requests: RequestCounts, valid: Validity, ended: bool) -> RunStatus:
+def _status(run: RunInput, stages: Sequence[StageResult], valid: Validity, ended: bool) -> RunStatus:
     """failed (nothing succeeded) before invalid (the client's fault) before partial (not whole) before ok.
 
     A run that was cut before anything had ended is partial, not failed.
     """
     whole = run.complete and ended and not run.missing_shards
-    if not requests.succeeded and (whole or requests.failed):
+    if not any(measured_something(s) for s in stages) and (
+        whole or any(s.metrics.requests_total.failed for s in stages)
+    ):
         return "failed"
     if not valid.valid:
         return "invalid"

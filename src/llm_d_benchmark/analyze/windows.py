@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..domain.events import Event, EventType
@@ -23,6 +23,7 @@ class StageWindow:
         plan: the stage as ``Stage.to_dict`` says.
         start, end: the window, epoch ns; a request or a chunk at ``end`` is outside.
         ended: false where STAGE_END is missing and the window was derived.
+        told: what an external tool itself says of the stage, see ``EventType.STAGE_END``.
     """
 
     index: int
@@ -31,6 +32,7 @@ class StageWindow:
     start: int
     end: int
     ended: bool
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -81,7 +83,8 @@ def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None
     if ends:
         start = max(int(e.data["window_start"]) for e in ends)
         end = min(int(e.data["window_end"]) for e in ends)
-        return StageWindow(index, generator, plan, start, max(start, end), len(ends) >= len(starts))
+        told: Mapping[str, Any] = next((e.data["told"] for e in ends if isinstance(e.data.get("told"), Mapping)), {})
+        return StageWindow(index, generator, plan, start, max(start, end), len(ends) >= len(starts), told)
     begun = max(int(e.data.get("start", e.time)) for e in starts)
     start = begun + round(float(plan.get("warmup") or 0.0) * _S)
     end = seen if seen is not None else start

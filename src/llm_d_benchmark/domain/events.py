@@ -22,7 +22,7 @@ class EventType(StrEnum):
     STAGE_END = "stage_end"
     """stage, start, load_end (last request released), end (all answered or cut), window_start, window_end (epoch ns),
     reason: duration | requests | drained | interrupted | exhausted;
-    of an external tool also ``told``, what the tool itself says of the stage (``NativeStage.told``): {reported: {figure:
+    of an external tool also ``told``, what it says of the stage itself (``NativeStage.told``): {reported: {figure:
     {value, unit}}, counts: {outcome: n}, records, version}; records is false where these figures are all there is"""
     INTERVAL = "interval"
     """stage, start, end (epoch ns, nominally 1 s), sent, succeeded, failed, cancelled, in_flight, chunks,
