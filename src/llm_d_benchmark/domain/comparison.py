@@ -223,3 +223,64 @@ class Comparison:
     metrics: Sequence[ComparedMetric]
     notes: Sequence[str] = ()
     schema_version: str = COMPARISON_SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """A level that changed for good between two runs of a history.
+
+    Attributes:
+        index: first run after the change.
+        earliest, latest: the change lies with 95 % confidence between run ``earliest`` - 1 and run ``latest``.
+        change: ratio of the medians after and before, minus 1.
+        p_value: of a permutation test.
+        worse: whether the metric got worse.
+        before, after: medians.
+    """
+
+    index: int
+    earliest: int
+    latest: int
+    change: float
+    p_value: float
+    worse: bool
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The history of one metric at one load.
+
+    Attributes:
+        keys: what orders the runs: time, version or commit of each.
+        slope: Theil-Sen: change per run as a fraction of the median, with 95 % limits.
+        p_value: Mann-Kendall with autocorrelation taken into account.
+        direction: rising or falling where p is under 0.05, else "none"; "unknown" of fewer than 8 runs.
+        segments: first index and median of each stretch between change points.
+    """
+
+    load: str
+    metric: str
+    unit: str
+    lower_is_better: bool
+    runs: Sequence[str]
+    keys: Sequence[str]
+    values: Sequence[float]
+    slope: Scalar
+    slope_low: Scalar
+    slope_high: Scalar
+    p_value: Scalar
+    direction: Literal["rising", "falling", "none", "unknown"]
+    change_points: Sequence[ChangePoint] = ()
+    quarantined: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The whole of trend.json."""
+
+    by: Literal["date", "version", "commit"]
+    trends: Sequence[Trend]
+    notes: Sequence[str] = ()
+    schema_version: str = COMPARISON_SCHEMA_VERSION
