@@ -1,7 +1,7 @@
-"""The messages of the protocol ``llm-d-benchmark.loadgen/1``, one JSON object a line; docs/protocol.md explains them.
+"""The messages of the protocol ``llm-d-benchmark.loadgen/1``, one JSON object a line; see docs/protocol.md.
 
-These types are the protocol: lines are decoded and checked with them, and ``protocol-1.schema.json`` beside this file is
-generated from them. Times are epoch nanoseconds unless the name says otherwise.
+These types are the protocol: lines are decoded and checked with them, and ``protocol-1.schema.json`` beside this file
+is generated from them. Times are epoch nanoseconds unless the name says otherwise.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ShardInfo(Struct, frozen=True):
 
 
 class Hello(_Sent, frozen=True, tag="hello"):
-    """The first line: what holds for the whole run. ``config`` is ``native.config`` of the generator's configuration."""
+    """The first line: what holds for the whole run. ``config`` is the user's ``native.config``."""
 
     protocol: str
     tool_version: str
@@ -146,12 +146,13 @@ class _Told(Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
 
 
 class Ready(_Told, frozen=True, tag="ready"):
-    """Answer to hello."""
+    """Answer to hello. ``cores``: how many it can use at once; its CPU time is judged against them."""
 
     protocol: str
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     version: Text
     capabilities: list[Capability]
+    cores: Annotated[int, Meta(ge=1, le=4096)] = 1
 
 
 class StageReady(_Told, frozen=True, tag="stage_ready"):
@@ -175,7 +176,7 @@ class SentNote(_Told, frozen=True, tag="sent"):
 
 
 class Row(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One finished request: the published record columns that only the generator knows. The others the tool fills in."""
+    """One finished request: the published record columns that only the generator knows. The tool knows the others."""
 
     request_id: Count
     status: Literal["ok", "failed", "cancelled"]

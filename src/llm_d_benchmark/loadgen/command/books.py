@@ -1,0 +1,215 @@
+"""What is known of every request: handed out, sent, reported. Turns the generator's rows into records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...domain.events import Event, EventType
+from ...domain.records import Records, Status
+from ...domain.schedule import Session, Stage, Turn
+from .messages import LagInfo, Progress, Row, SentNote
+
+_SLACK_NS = 5_000_000
+_STALE_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _Request:
+    session: Session
+    turn: int
+    sent: int | None = None
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What happened since the last interval."""
+
+    sent: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    output_tokens: int = 0
+    ttft_ns: list[int] = field(default_factory=list)
+    delay_ns: list[int] = field(default_factory=list)
+    lag_us: float = 0.0
+
+
+class Books:
+    """The requests of one stage. Every one that was sent ends up in exactly one record.
+
+    Methods that take something from the generator raise ValueError, with the reason, where it cannot be true.
+    """
+
+    def __init__(self, stage: Stage, shard: int) -> None:
+        self._stage = stage
+        self._shard = shard
+        self._open: dict[int, _Request] = {}
+        self._start = 0
+        self._since = 0
+        self._counts = _Counts()
+        self.in_flight = 0
+        self.last_end: int | None = None
+
+    def begin(self, start: int) -> None:
+        self._start = self._since = start
+
+    def handed_out(self, session: Session) -> None:
+        for turn in range(len(session.turns)):
+            self._open[session.first_request_id + turn] = _Request(session, turn)
+
+    def sent(self, note: SentNote) -> None:
+        if len(note.requests) != len(note.times):
+            raise ValueError(f"sent: {len(note.requests)} requests, but {len(note.times)} times")
+        for number, time in zip(note.requests, note.times, strict=True):
+            request = self._known(number)
+            if request.sent is not None:
+                raise ValueError(f"sent: request {number} was sent before")
+            self._leaves(request, time)
+
+    def progress(self, progress: Progress) -> None:
+        self._counts.chunks += progress.chunks
+        if progress.lag is not None:
+            self._counts.lag_us = max(self._counts.lag_us, progress.lag.max_us)
+
+    def records(self, rows: Sequence[Row], now: int) -> Records:
+        """The rows as records; ``now`` is the epoch time at which they came."""
+        return Records.from_rows([self._record(row, now) for row in rows])
+
+    def abandoned(self, now: int, why: str) -> Records:
+        """What was sent and never reported, as cancelled requests."""
+        lost = [(number, r.sent) for number, r in self._open.items() if r.sent is not None]
+        rows = [Row(number, "cancelled", sent, max(sent, now), error=why) for number, sent in lost]
+        return Records.from_rows([self._record(row, max(row.end, now)) for row in rows])
+
+    def interval(self, now: int) -> Event:
+        """What happened since the last one."""
+        counts, self._counts = self._counts, _Counts()
+        data: dict[str, Any] = {
+            "stage": self._stage.index,
+            "start": self._since,
+            "end": now,
+            "sent": counts.sent,
+            "succeeded": counts.ended[Status.OK],
+            "failed": counts.ended[Status.FAILED],
+            "cancelled": counts.ended[Status.CANCELLED],
+            "in_flight": self.in_flight,
+            "chunks": counts.chunks,
+            "output_tokens": counts.output_tokens,
+            "errors": dict(counts.errors),
+            "loop_lag_ms_max": round(counts.lag_us / 1e3, 3),
+            "schedule_delay_ms_max": round(max(counts.delay_ns, default=0) / 1e6, 3),
+        }
+        if counts.ttft_ns:
+            data["ttft_ms_p50"] = round(float(np.median(counts.ttft_ns)) / 1e6, 3)
+        self._since = now
+        return Event(EventType.INTERVAL, now, data)
+
+    def _known(self, number: int) -> _Request:
+        request = self._open.get(number)
+        if request is None:
+            raise ValueError(f"request {number} is not one it was given in this stage, or was reported before")
+        return request
+
+    def _leaves(self, request: _Request, time: int) -> None:
+        request.sent = time
+        self._counts.sent += 1
+        self.in_flight += 1
+
+    def _record(self, row: Row, now: int) -> dict[str, Any]:
+        request = self._known(row.request_id)
+        try:
+            _check(row, self._start - _STALE_NS, now + _SLACK_NS, self._stage.streaming)
+        except ValueError as error:
+            raise ValueError(f"request {row.request_id}: {error}") from None
+        if request.sent is None:
+            self._leaves(request, row.sent)
+        del self._open[row.request_id]
+        self.in_flight -= 1
+        self._count(row)
+        session, turn = request.session, request.session.turns[request.turn]
+        return {
+            **{name: getattr(row, name) for name in _ROW},
+            "stage": self._stage.index,
+            "shard": self._shard,
+            "model": session.model,
+            "session": session.session_id,
+            "turn": request.turn,
+            "scheduled": self._scheduled(session, request.turn),
+            "streaming": self._stage.streaming,
+            **_asked(turn),
+        }
+
+    def _scheduled(self, session: Session, turn: int) -> int | None:
+        if session.offset_s is None or turn:
+            return None
+        return self._start + round(session.offset_s * 1e9)
+
+    def _count(self, row: Row) -> None:
+        counts = self._counts
+        counts.ended[row.status] += 1
+        self.last_end = row.end if self.last_end is None else max(self.last_end, row.end)
+        if row.error_class is not None:
+            counts.errors[row.error_class] += 1
+        if row.ready is not None:
+            counts.delay_ns.append(row.sent - row.ready)
+        if row.status == "ok":
+            counts.output_tokens += row.output_tokens or 0
+            if row.first_token is not None:
+                counts.ttft_ns.append(row.first_token - row.sent)
+
+
+_ROW = tuple(f.name for f in msgspec.structs.fields(Row))
+
+
+def _asked(turn: Turn) -> dict[str, int | None]:
+    return {"input_asked": turn.input_asked, "output_asked": turn.output_asked}
+
+
+def _check(row: Row, earliest: int, latest: int, streaming: bool) -> None:
+    """Raises ValueError for a row that contradicts itself or its stage."""
+    if not earliest <= row.sent <= latest:
+        raise ValueError("'sent' lies outside the stage; times are nanoseconds since 1970")
+    if row.end > latest:
+        raise ValueError("'end' lies in the future; times are nanoseconds since 1970")
+    if (row.first_token is None) != (row.last_token is None):
+        raise ValueError("'first_token' and 'last_token' come together")
+    times = [t for t in (row.sent, row.first_token, row.last_token, row.end) if t is not None]
+    if times != sorted(times):
+        raise ValueError("sent <= first_token <= last_token <= end does not hold")
+    if row.chunk_times:
+        _check_chunks(row)
+    if row.chunk_tokens and len(row.chunk_tokens) != len(row.chunk_times):
+        raise ValueError("'chunk_tokens' and 'chunk_times' differ in length")
+    if (row.status == "failed") != (row.error_class is not None):
+        raise ValueError("'error_class' belongs to a failed request, and to every one")
+    if streaming and row.status == "ok" and row.first_token is None:
+        raise ValueError("a streamed answer without content is failed, error_class no_content")
+    if not streaming and (row.first_token is not None or row.chunk_times):
+        raise ValueError("without streaming there are no token times")
+
+
+def _check_chunks(row: Row) -> None:
+    if row.chunk_times != sorted(row.chunk_times):
+        raise ValueError("'chunk_times' are not in order")
+    if row.first_token is None or row.last_token is None:
+        raise ValueError("'chunk_times' without 'first_token'")
+    for name, token, chunk in (("first", row.first_token, row.chunk_times[0]),
+                               ("last", row.last_token, row.chunk_times[-1])):  # fmt: skip
+        if abs(chunk * 1000 - (token - row.sent)) > 1_000_000:
+            raise ValueError(f"'chunk_times' are microseconds after sent; the {name} one is not '{name}_token'")
+
+
+def client_event(lag: LagInfo | None, start: int, end: int, cpu: float) -> Event:
+    """The generator's own load over an interval; ``cpu`` as a share of the cores it can use."""
+    data: dict[str, Any] = {"worker": "0", "start": start, "end": end, "cpu": round(cpu, 4)}
+    if lag is not None:
+        levels = {"p50": lag.p50_us, "p99": lag.p99_us, "max": lag.max_us}
+        data["loop_lag_ms"] = {name: round(value / 1e3, 4) for name, value in levels.items()}
+        data["ticks"] = lag.ticks
+    return Event(EventType.CLIENT, end, data)
