@@ -55,6 +55,9 @@ class EngineRequest:
         blocks: hash of each full block of the prompt, chained: equal hashes mean equal prefixes; empty without
             prefix caching.
         output_tokens: tokens it will generate.
+        output_blocks: hash of each further block that the answer fills, where it is known beforehand (the next turn of
+            a conversation then finds it).
+        transferred_tokens: prompt tokens whose KV cache comes with the request, from the replica that computed it.
     """
 
     request_id: int
@@ -62,3 +65,5 @@ class EngineRequest:
     output_tokens: int
     blocks: Sequence[int] = ()
     session: str | None = None
+    output_blocks: Sequence[int] = ()
+    transferred_tokens: int = 0

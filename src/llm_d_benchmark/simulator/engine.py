@@ -1,0 +1,323 @@
+"""One replica of an inference server as vLLM schedules it: continuous batching over a paged KV cache. It has no clock:
+its caller says when a step begins, and is told when it ends.
+
+A step gives every sequence of the batch one token, then spends what is left of ``max_num_batched_tokens`` on prompts,
+in order of arrival, in chunks where they do not fit. Blocks are taken as sequences grow; when there are none left, the
+newest sequence is preempted: it gives all its blocks back and is computed again from the head of the queue.
+
+While nothing but decoding happens, many steps are planned at once, with work that does not depend on the number of
+sequences (see ``batch``). One step at a time gives the same times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..domain.errors import ConfigError
+from .api import EngineRequest, FloatArray, StepLoad
+from .batch import DecodeBatch
+from .blocks import BlockPool
+from .pace import Pace
+from .progress import Progress
+
+MOST_STEPS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What one replica holds and does in a step; the names are vLLM's."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size: int
+    num_gpu_blocks: int
+    enable_prefix_caching: bool = True
+
+    def blocks(self, tokens: int) -> int:
+        """Blocks that hold so many tokens."""
+        return -(-tokens // self.block_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step.
+
+    Attributes:
+        begin, duration: seconds.
+        produced: ids of the requests that get one token each at its end.
+        first: those among them whose prompt it completed (after a preemption: once more).
+        finished: those among them that are done with that.
+    """
+
+    begin: float
+    duration: float
+    load: StepLoad
+    produced: Sequence[int]
+    first: Sequence[Progress]
+    finished: Sequence[Progress]
+
+    @property
+    def end(self) -> float:
+        return self.begin + self.duration
+
+
+class Engine:
+    """One replica.
+
+    The real clock calls ``step`` when the last step has ended. The virtual clock calls ``begin`` and, when it knows how
+    many of the planned steps happen before anything changes, ``end``. ``submit`` may be called at any time, ``abort``
+    not between the two; both count from the next step on.
+
+    Attributes:
+        preemptions, prompt_tokens, cached_tokens, generated_tokens: since the start, of requests that have started.
+    """
+
+    def __init__(self, limits: EngineLimits, pace: Pace) -> None:
+        self.limits = limits
+        self.preemptions = 0
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.generated_tokens = 0
+        self._pace = pace
+        self._pool = BlockPool(limits.num_gpu_blocks)
+        self._batch = DecodeBatch(limits.block_size)
+        self._requests: dict[int, Progress] = {}
+        self._waiting: deque[Progress] = deque()
+        self._partial: Progress | None = None  # in the middle of its prompt
+        self._whole: list[Progress] = []  # prompts that the planned step completes
+        self._load = StepLoad()
+        self._ends: FloatArray = np.empty(0)  # of the planned steps
+
+    # what a router or a metrics page asks
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue, preempted ones included."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold one of the ``max_num_seqs`` places."""
+        return len(self._batch) + (self._partial is not None) + len(self._whole)
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that no sequence holds."""
+        return self._pool.free
+
+    def kv_usage(self, begun: int = 1) -> float:
+        """Part of the KV blocks that sequences hold, 0 to 1, once ``begun`` of the planned steps have begun."""
+        later = self._batch.blocks(self._batch.number + 1, begun - 1) if begun > 1 else 0
+        return 1.0 - (self._pool.free - later) / self._pool.total
+
+    def cached_prefix(self, request: EngineRequest) -> int:
+        """Prompt tokens of a request that are in the prefix cache now; at least one is always computed."""
+        if not self.limits.enable_prefix_caching:
+            return 0
+        size = self.limits.block_size
+        return self._pool.hits(request.blocks, (request.prompt_tokens - 1) // size) * size
+
+    @property
+    def idle(self) -> bool:
+        return not self._requests
+
+    def find(self, request_id: int) -> Progress | None:
+        """A request that has not ended."""
+        return self._requests.get(request_id)
+
+    # requests
+
+    def submit(self, request: EngineRequest, now: float) -> Progress:
+        """Put a request into the queue.
+
+        Raises:
+            ConfigError: it is longer than the whole KV cache, so it could never end.
+        """
+        needed = self.limits.blocks(request.prompt_tokens + request.output_tokens - 1)
+        if needed > self._pool.total:
+            raise ConfigError(
+                f"a request of {request.prompt_tokens} + {request.output_tokens} tokens needs {needed} KV blocks of "
+                f"{self.limits.block_size} tokens, and num_gpu_blocks is {self._pool.total}",
+                advice="ask for shorter prompts or answers, or raise num_gpu_blocks or gpu_memory_utilization",
+            )
+        chain: Sequence[int] = ()
+        if self.limits.enable_prefix_caching:
+            chain = [*request.blocks, *request.output_blocks] if request.output_blocks else request.blocks
+        progress = Progress(request, now, chain=chain)
+        self._requests[request.request_id] = progress
+        self._waiting.append(progress)
+        return progress
+
+    def abort(self, request_id: int) -> Progress | None:
+        """Take a request out; what it made so far is in its token times. None where it has ended."""
+        progress = self._requests.pop(request_id, None)
+        if progress is None:
+            return None
+        if request_id in self._batch.members:
+            self._batch.leave(progress)
+        elif progress is self._partial:
+            self._partial = None
+        else:
+            self._waiting.remove(progress)
+        self._release(progress)
+        return progress
+
+    # steps
+
+    def step(self, now: float) -> Step | None:
+        """One step that begins now; None where there is nothing to do."""
+        ends = self.begin(now, 1)
+        if ends is None:
+            return None
+        decoding, duration = tuple(self._batch.members), float(ends[0]) - now
+        first, finished = self.end(1)
+        return Step(now, duration, self._load, (*decoding, *(p.request.request_id for p in first)), first, finished)
+
+    def begin(self, now: float, most: int = MOST_STEPS) -> FloatArray | None:
+        """Plan what happens from now on if nothing arrives: one step, or several that only decode. ``end`` must follow.
+
+        Returns:
+            The ends of the planned steps, seconds, at most ``most`` of them; None where there is nothing to do.
+        """
+        if not self._requests:
+            return None
+        number, preemptions = self._batch.number, self.preemptions
+        self._make_room()
+        tokens, pairs = self._prefill(now, admit=self.preemptions == preemptions)
+        seqs = len(self._batch)
+        context = self._batch.context + seqs if seqs else 0
+        self._load = StepLoad(tokens, pairs, seqs, context)
+        if tokens:
+            self._ends = np.array([now + self._pace.step(self._load, number)])
+        else:
+            # Whoever was preempted just now is looked at again in the next step.
+            steps = 1 if self.preemptions > preemptions else self._batch.steady(most, self._pool.free)
+            times = np.empty(steps + 1)
+            times[0] = now
+            times[1:] = self._pace.decode_steps(seqs, context, number, steps)
+            self._ends = np.cumsum(times)[1:]
+        return self._ends
+
+    def end(self, steps: int) -> tuple[list[Progress], list[Progress]]:
+        """The first ``steps`` of the planned steps have happened.
+
+        Returns:
+            The requests whose prompt was completed and that got a token with it, and those that are done.
+        """
+        if steps > 1:
+            self._pool.take(self._batch.blocks(self._batch.number + 1, steps - 1))
+        self.generated_tokens += len(self._batch) * steps + len(self._whole)
+        self._batch.advance(self._ends[:steps])
+        first, self._whole = self._whole, []
+        for progress in first:
+            if progress.first_token is None:
+                progress.first_token = float(self._ends[0])
+            self._batch.join(progress)
+        finished = list(self._batch.done())
+        for progress in finished:
+            progress.last_token = float(progress.pieces[-1][-1])
+            del self._requests[progress.request.request_id]
+            self._release(progress)
+        return first, finished
+
+    # the KV cache
+
+    def _make_room(self) -> None:
+        """Take the blocks that the batch needs for the next step; preempt until they are there."""
+        while (need := self._batch.blocks(self._batch.number, 1)) > self._pool.free:
+            self._preempt(self._partial or self._batch.newest())
+        self._pool.take(need)
+
+    def _preempt(self, progress: Progress) -> None:
+        if progress is self._partial:
+            self._partial = None
+        else:
+            self._batch.leave(progress)
+        self._release(progress)
+        progress.preemptions += 1
+        self.preemptions += 1
+        self._waiting.appendleft(progress)
+
+    def _release(self, progress: Progress) -> None:
+        """Give every block back; full ones stay in the cache for whoever has the same prefix."""
+        self._name(progress)
+        self._pool.release(progress.held, self.limits.blocks(progress.computed) - len(progress.held))
+        progress.held, progress.named, progress.computed = [], 0, 0
+
+    def _name(self, progress: Progress) -> None:
+        """Blocks that have filled up can be found by their hash from now on."""
+        full = progress.computed // self.limits.block_size
+        if full > progress.named:
+            progress.held += self._pool.name(progress.chain[progress.named : full])
+            progress.named = full
+
+    # prompts
+
+    def _prefill(self, now: float, *, admit: bool) -> tuple[int, float]:
+        """Spend the rest of the step on prompts: (tokens, query-key pairs of their attention)."""
+        budget = self.limits.max_num_batched_tokens - len(self._batch)
+        tokens, pairs = 0, 0.0
+        if (progress := self._partial) is not None:
+            before = progress.computed
+            if self._compute(progress, budget):
+                tokens, pairs = progress.computed - before, _pairs(before, progress.computed)
+            else:
+                self._preempt(progress)
+                admit = False
+        while admit and self._waiting and tokens < budget and self.running < self.limits.max_num_seqs:
+            progress = self._waiting[0]
+            if (done := self._admit(progress, budget - tokens, now)) is None:
+                break
+            self._waiting.popleft()
+            tokens += progress.computed - done
+            pairs += _pairs(done, progress.computed)
+        return tokens, pairs
+
+    def _admit(self, progress: Progress, budget: int, now: float) -> int | None:
+        """Start the head of the queue: the tokens it need not compute; None where its blocks are not free."""
+        limits, pool, request = self.limits, self._pool, progress.request
+        hit = pool.hits(progress.chain, (progress.tokens - 1) // limits.block_size)
+        held = progress.chain[:hit]
+        done = hit * limits.block_size
+        if progress.started is None:
+            done = max(done, min(request.transferred_tokens, progress.tokens - 1))
+        need = limits.blocks(min(progress.tokens, done + budget)) - hit
+        if need > pool.free - pool.idle(held):
+            return None
+        pool.hold(held)
+        pool.take(limits.blocks(done) - hit)
+        progress.held, progress.named, progress.computed = list(held), hit, done
+        self._compute(progress, budget)
+        if progress.started is None:
+            progress.started = now
+            progress.cached_tokens = hit * limits.block_size
+            self.prompt_tokens += request.prompt_tokens
+            self.cached_tokens += progress.cached_tokens
+        return done
+
+    def _compute(self, progress: Progress, budget: int) -> bool:
+        """Compute the next chunk of a prompt; False where its blocks are not free."""
+        limits = self.limits
+        after = min(progress.tokens, progress.computed + budget)
+        need = limits.blocks(after) - limits.blocks(progress.computed)
+        if need > self._pool.free:
+            return False
+        self._pool.take(need)
+        progress.computed = after
+        self._name(progress)
+        if after == progress.tokens:
+            self._partial = None
+            self._whole.append(progress)
+        else:
+            self._partial = progress
+        return True
+
+
+def _pairs(before: int, after: int) -> float:
+    """Query-key pairs of the tokens ``before`` to ``after``, each with itself and all before it."""
+    count = after - before
+    return count * (before + (count + 1) / 2)
