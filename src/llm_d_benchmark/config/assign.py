@@ -14,6 +14,8 @@ from .spelling import nearest
 from .tree import Node, put, tree_of
 
 PREFIX = "LLM_D_BENCHMARK_"
+NO_KEYS = frozenset({"LLM_D_BENCHMARK_CACHE"})
+"""Variables of the prefix that are no configuration keys."""
 ROOTS = ("spec", "metadata")
 
 
@@ -67,7 +69,7 @@ def from_environment(env: Mapping[str, str], findings: list[Finding]) -> Iterato
         ConfigError: the value is not YAML.
     """
     for name in sorted(env):
-        if not name.startswith(PREFIX) or not env[name].strip():
+        if not name.startswith(PREFIX) or name in NO_KEYS or not env[name].strip():
             continue
         parts = name[len(PREFIX) :].lower().split("__")
         if parts[0] not in ROOTS or len(parts) < 2 or not all(parts):

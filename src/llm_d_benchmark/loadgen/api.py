@@ -32,6 +32,7 @@ class LoadJob:
         stop: set by the caller to end the run early: release nothing more, cancel what is in flight, yield the rest.
         clock_offset: ns to add to the monotonic clock to get epoch time; fixed for the run.
         first_stage: index of this generator's first stage within the run.
+        tokenizer: folder or tokenizer.json of the target's own tokenizer, where it is known.
     """
 
     endpoint: Endpoint
@@ -46,6 +47,7 @@ class LoadJob:
     start_at: int | None = None
     first_stage: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Path | None = None
 
 
 class LoadGenerator(Protocol):

@@ -100,6 +100,7 @@ async def prepare(
                         start_at=options.start_at if not prepared else None,
                         first_stage=next_stage - len(stages.planned()),
                         options={"drain_s": config.spec.benchmark.drain},
+                        tokenizer=None if tokenizer_path is None else Path(tokenizer_path),
                     ),
                     sizer,
                 )

@@ -17,6 +17,23 @@ from ...domain.schedule import Stage
 
 
 @dataclass(frozen=True, slots=True)
+class LightInstall:
+    """A smaller installation of a tool, without a heavy package that it hardly uses.
+
+    Attributes:
+        bare: installed without what they require.
+        packages: installed with what they require.
+        files: modules that stand in for the package left out, by path within site-packages.
+        note: what is different, as it is shown beside the version in every result.
+    """
+
+    bare: tuple[str, ...]
+    packages: tuple[str, ...]
+    files: Mapping[str, str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """What has to be installed for a tool, in an environment of its own.
 
@@ -25,12 +42,17 @@ class Requirement:
         python: version specifier of the interpreters the tool accepts, e.g. ``>=3.12``.
         executable: program in the environment that proves the tool is there, or a module as ``-m NAME``.
         advice: what to do where it cannot be installed from a package registry.
+        light: a smaller installation, where there is one.
+        checkout: of a tool that is run from its source tree: a file by which such a tree is known. ``packages`` are
+            then what the tree needs.
     """
 
     packages: tuple[str, ...]
     python: str
     executable: str
     advice: str | None = None
+    light: LightInstall | None = None
+    checkout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +159,8 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     requirement: ClassVar[Requirement]
+    default_endpoint: ClassVar[str] = "chat"
+    """``chat`` or ``completions``, where the configuration does not say."""
 
     @abstractmethod
     def check(self, config: LoadConfig) -> Sequence[Finding]:
@@ -153,3 +177,7 @@ class Adapter(ABC):
         Raises:
             GeneratorError: there is no result, or it is not this tool's; the message names what was looked for.
         """
+
+    def tidy(self, folder: Path) -> None:
+        """Remove prompt and response texts from what the tool left in a stage's folder; called once after ``parse``."""
+        del folder

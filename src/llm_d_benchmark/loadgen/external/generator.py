@@ -1,0 +1,330 @@
+"""One load generator over any adapter: stages in, the tool's processes, records and events out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shlex
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...config.load import LoadConfig
+from ...domain.endpoint import Endpoint, Secret
+from ...domain.errors import ConfigError, GeneratorError
+from ...domain.events import Event, EventType, Finding, Severity
+from ...domain.quantities import parse_duration
+from ...domain.records import MISSING, Records
+from ...domain.schedule import Stage, StageOutcome
+from ..api import LoadJob
+from ..native.outcome import OutcomeMeter
+from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, ToolStage
+from .environments import locate, not_there
+from .keys import ENVIRONMENT, TIME_LIMIT
+from .process import ToolProcess, log_tail, redact
+from .stage import batches, interval_events, numbered, share, times_of
+from .tokenizer import tokenizer_folder
+
+POLL_S = 0.1
+INTERVAL_NS = 1_000_000_000
+STARTUP_S = 180.0
+"""What a tool may take over its planned load: starting, making prompts, writing results."""
+DELAY_LIMIT_S = 0.010
+NO_DATA = (
+    "check the load generator's configuration (its native form is beside its log)\n"
+    "verify the network between here and the server: llm-d-benchmark doctor --url URL\n"
+    "raise timeouts and native.time_limit if it needed longer\n"
+    "check the tool by itself: llm-d-benchmark generators check {name}"
+)
+
+
+class ExternalLoadGenerator(Adapter):
+    """A load generator by its adapter: a tool's file has one subclass, which is registered as it is."""
+
+    def missing(self, config: LoadConfig) -> Finding | None:
+        """Why the tool cannot run here: it, or the environment the configuration names, is not installed."""
+        try:
+            self.environment(config)
+        except GeneratorError as error:
+            return Finding("generator_not_installed", Severity.ERROR, error.message, error.advice)
+        return None
+
+    def environment(self, config: LoadConfig) -> Environment:
+        """Where the tool is installed.
+
+        Raises:
+            GeneratorError: nowhere.
+        """
+        path = config.native.get(ENVIRONMENT)
+        found = locate(self.name, self.requirement, None if path is None else Path(str(path)))
+        if found is None:
+            raise not_there(self.name, self.requirement)
+        return found
+
+    async def run(self, job: LoadJob) -> AsyncIterator[Records | Event]:
+        environment = await asyncio.to_thread(self.environment, job.config)
+        last: StageOutcome | None = None
+        not_before = job.start_at
+        while not job.stop.is_set() and (stage := job.stages.next(last)) is not None:
+            if not_before is not None:
+                await _until(not_before, job)
+                not_before = None
+            run = _StageRun(self, job, environment, stage)
+            async for item in run.items():
+                yield item
+            last = run.outcome
+
+
+@dataclass(slots=True)
+class _Ended:
+    """How the commands of a stage ended: exit code of the last one, and whether we ended it."""
+
+    code: int | None = None
+    limit: bool = False
+    stopped: bool = False
+
+
+class _StageRun:
+    """One stage of one tool."""
+
+    def __init__(self, adapter: Adapter, job: LoadJob, environment: Environment, stage: Stage) -> None:
+        self.adapter = adapter
+        self.job = job
+        self.environment = environment
+        endpoint = job.config.endpoint or adapter.default_endpoint
+        self.stage = replace(stage, endpoint=endpoint)
+        self.folder = job.log_dir / f"stage-{stage.index}"
+        self.log = self.folder / f"{adapter.name}.log"
+        self.hide = secrets_of(job.endpoint)
+        self.outcome: StageOutcome | None = None
+        self._ended = _Ended()
+
+    async def items(self) -> AsyncIterator[Records | Event]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        began = self._now()
+        yield Event(EventType.STAGE_START, began, self._start_data(began))
+        async for event in self._execute():
+            yield event
+        native = await asyncio.to_thread(self._parse)
+        for finding in [*native.findings, *self._findings()]:
+            yield finding.event(self._now())
+        records, told, window = self._join(native)
+        times = times_of(self.stage, records, window=window, cut=self._cut, fallback=began)
+        for event in interval_events(records, self.stage.index, times.start):
+            yield event
+        for batch in batches(records):
+            yield batch
+        for finding in _as_observed(self.adapter.name, self.stage, records, cut=self._cut):
+            yield finding.event(self._now())
+        if self.job.stages.adaptive:
+            meter = OutcomeMeter()
+            meter.add(records)
+            self.outcome = meter.outcome(self.stage, times, self.job.goodput, delay_limit_s=DELAY_LIMIT_S)
+        yield Event(EventType.STAGE_END, times.end, {"stage": self.stage.index, **times.to_dict(), "told": told})
+
+    @property
+    def _cut(self) -> bool:
+        return self._ended.limit or self._ended.stopped
+
+    def _now(self) -> int:
+        return time.monotonic_ns() + self.job.clock_offset
+
+    def _start_data(self, began: int) -> dict[str, object]:
+        tool = {"name": self.adapter.name, "version": self.environment.version}
+        return {
+            "stage": self.stage.index,
+            "generator": self.adapter.name,
+            **self.stage.to_dict(),
+            "start": began,
+            "tool": tool,
+        }
+
+    async def _execute(self) -> AsyncIterator[Event]:
+        """Run the commands of the stage one after another; INTERVAL events with the time elapsed."""
+        tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer, self.environment)
+        tool_stage = ToolStage(
+            stage=share(self.stage, self.job.shard),
+            config=_seeded(self.job),
+            endpoint=self.job.endpoint,
+            environment=self.environment,
+            folder=self.folder,
+            tokenizer=tokenizer,
+            goodput=self.job.goodput,
+        )
+        limit = time_limit(self.stage, self.job)
+        deadline = None if limit is None else time.monotonic() + limit
+        for invocation in self.adapter.invocations(tool_stage):
+            self._write(invocation)
+            async for event in self._command(invocation, deadline):
+                yield event
+            if self._cut:
+                break
+
+    async def _command(self, invocation: Invocation, deadline: float | None) -> AsyncIterator[Event]:
+        process = await ToolProcess.start(
+            invocation.argv, env=invocation.env, cwd=self.folder, log=self.log, hide=self.hide
+        )
+        began = told = self._now()
+        try:
+            while (code := await process.wait(POLL_S)) is None:
+                if self.job.stop.is_set():
+                    self._ended.stopped = True
+                    break
+                if deadline is not None and time.monotonic() > deadline:
+                    self._ended.limit = True
+                    break
+                if (now := self._now()) - told >= INTERVAL_NS:
+                    data = {"stage": self.stage.index, "start": told, "end": now, "elapsed": (now - began) / 1e9}
+                    told = now
+                    yield Event(EventType.INTERVAL, now, data)
+            self._ended.code = code
+        finally:
+            await process.end()
+
+    def _write(self, invocation: Invocation) -> None:
+        """The native config files, and the exact command with secrets hidden."""
+        for name, text in invocation.files.items():
+            (self.folder / name).write_text(text, encoding="utf-8")
+        assigned = [f"{k}={shlex.quote(v)}" for k, v in invocation.env.items() if v is not None]
+        unset = [f"-u {k}" for k, v in invocation.env.items() if v is None]
+        prefix = ["env", *unset, *assigned] if invocation.env else []
+        line = " ".join([*prefix, shlex.join(invocation.argv)])
+        shown = redact(line.encode(), [h.encode() for h in self.hide]).decode()
+        with (self.folder / "command.sh").open("a", encoding="utf-8") as file:
+            file.write(f"# {self.adapter.name} {self.environment.version}\n{shown}\n")
+
+    def _parse(self) -> NativeResult:
+        """What the tool left, under our definitions; nothing is left of texts and secrets in its files.
+
+        Raises:
+            GeneratorError: it left no data, and was not stopped by the user.
+        """
+        try:
+            result = self.adapter.parse(self.folder)
+            if not any(stage.records is not None and len(stage.records) for stage in result.stages):
+                raise GeneratorError("its results hold no request")
+            return result
+        except GeneratorError as error:
+            if self._ended.stopped:
+                return NativeResult(self.adapter.name, self.environment.version, [])
+            raise self._no_data(error) from None
+        finally:
+            self.adapter.tidy(self.folder)
+            scrub(self.folder, self.hide)
+
+    def _no_data(self, error: GeneratorError) -> GeneratorError:
+        how = "was ended at its time limit" if self._ended.limit else f"ended with exit code {self._ended.code}"
+        advice = NO_DATA.format(name=self.adapter.name)
+        return GeneratorError(
+            f"No data collected from load generator {self.adapter.name}, which {how}: {error.message}\n"
+            f"{log_tail(self.log)}",
+            advice=f"{error.advice}\n{advice}" if error.advice else f"{advice}\nits whole log: {self.log}",
+        )
+
+    def _findings(self) -> Iterator[Finding]:
+        name = self.adapter.name
+        if self._ended.limit:
+            yield Finding(
+                "time_limit",
+                Severity.WARNING,
+                f"{name} was ended at its time limit; what it had left until then is used",
+                f"set native.{TIME_LIMIT} (seconds of one stage) if it was only slow",
+            )
+        elif not self._ended.stopped and self._ended.code:
+            yield Finding(
+                "exit_code",
+                Severity.WARNING,
+                f"{name} ended with exit code {self._ended.code}, but left results, which are used",
+                f"its log: {self.log.name} in {self.folder.name}",
+            )
+
+    def _join(self, native: NativeResult) -> tuple[Records, dict[str, object] | None, tuple[int, int] | None]:
+        """The records of all that the tool ran in this stage, what it says of itself, and its window."""
+        parts = [s.records for s in native.stages if s.records is not None]
+        records = numbered(Records.concat(parts), self.stage, self.job.shard, self.job.endpoint.model)
+        if len(native.stages) != 1:
+            return records, None, None
+        only: NativeStage = native.stages[0]
+        return records, only.told(native.version or self.environment.version), only.window
+
+
+def secrets_of(endpoint: Endpoint) -> list[str]:
+    """Every secret of an endpoint in the clear, to be hidden in what a tool writes."""
+    found = [endpoint.api_key, *endpoint.headers.values()]
+    return [s.reveal() for s in found if isinstance(s, Secret) and len(s)]
+
+
+def scrub(folder: Path, hide: Sequence[str]) -> None:
+    """Replace every secret in the files of a folder."""
+    needles = [h.encode() for h in hide]
+    for path in folder.rglob("*") if needles else ():
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            if any(n in data for n in needles):
+                path.write_bytes(redact(data, needles))
+
+
+def time_limit(stage: Stage, job: LoadJob) -> float | None:
+    """Seconds that a stage's commands may take.
+
+    Raises:
+        ConfigError: native.time_limit is no duration.
+    """
+    own = job.config.native.get(TIME_LIMIT)
+    if own is not None:
+        try:
+            return parse_duration(own)
+        except ValueError as error:
+            raise ConfigError(f"native.{TIME_LIMIT}: {error}", advice="write seconds, or e.g. '10m'") from None
+    return planned_s(stage, job.config) + STARTUP_S + float(job.options.get("drain_s", 60.0))
+
+
+def planned_s(stage: Stage, config: LoadConfig) -> float:
+    """Seconds the load of a stage may take; of a closed loop bounded by requests, if each took as long as it may."""
+    if stage.load_s is not None:
+        return stage.load_s
+    count = stage.num_requests or 1
+    if stage.load.rate is not None:
+        return count / stage.load.rate
+    return math.ceil(count / (stage.load.concurrency or 1)) * config.timeouts.total
+
+
+def _seeded(job: LoadJob) -> LoadConfig:
+    """The configuration with a seed of this machine's own, so that shards do not send the same prompts."""
+    if job.shard.count == 1:
+        return job.config
+    return job.config.model_copy(update={"seed": job.config.seed * job.shard.count + job.shard.index})
+
+
+async def _until(start_at: int, job: LoadJob) -> None:
+    """Wait for an epoch time, or until the run is stopped."""
+    while not job.stop.is_set() and (left := start_at - time.monotonic_ns() - job.clock_offset) > 0:  # noqa: ASYNC110
+        await asyncio.sleep(min(POLL_S, left / 1e9))
+
+
+def peak_in_flight(records: Records) -> int:
+    """The most requests that were in flight at once."""
+    sent, end = records.ints("sent"), records.ints("end")
+    known = (sent != MISSING) & (end != MISSING)
+    times = np.concatenate([sent[known], end[known]])
+    step = np.concatenate([np.ones(known.sum(), np.int64), -np.ones(known.sum(), np.int64)])
+    order = np.lexsort((step, times))  # of equal times the ends first
+    return int(np.cumsum(step[order]).max(initial=0))
+
+
+def _as_observed(name: str, stage: Stage, records: Records, *, cut: bool) -> Iterator[Finding]:
+    """Where the load was not what was asked for."""
+    asked = stage.load.concurrency
+    if cut or stage.load.open_loop or asked is None or len(records) < 2 * asked:
+        return
+    peak = peak_in_flight(records)
+    if peak < asked:
+        yield Finding(
+            "concurrency_not_reached",
+            Severity.WARNING,
+            f"stage {stage.name}: {name} was asked for {asked} concurrent requests and had {peak} in flight at most",
+            "read the result as one of that concurrency; the native generator reaches the one asked for",
+        )

@@ -1,0 +1,134 @@
+"""From what a tool left of a stage to the run's numbering, times and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ...domain.events import Event, EventType
+from ...domain.records import MISSING, IntArray, Labels, Records, Status
+from ...domain.schedule import Shard, Stage
+from ...workload.replay import STAGE_IDS
+from ..native.outcome import StageTimes
+
+_S = 1_000_000_000
+BATCH = 50_000
+
+
+def share(stage: Stage, shard: Shard) -> Stage:
+    """This machine's part of a stage: its streams, its part of the rate and of the requests."""
+    if shard.count == 1:
+        return stage
+    load = stage.load
+    part = replace(
+        load,
+        rate=None if load.rate is None else load.rate / shard.count,
+        concurrency=None if load.concurrency is None else max(1, shard.share(load.concurrency)),
+    )
+    count = None if stage.num_requests is None else max(1, shard.share(stage.num_requests))
+    return replace(stage, load=part, num_requests=count)
+
+
+def numbered(records: Records, stage: Stage, shard: Shard, model: str | None) -> Records:
+    """Records in order of sending, with the numbers of this run: request ids unique over stages and shards."""
+    order = np.argsort(records.ints("sent"), kind="stable")
+    columns = {k: v.take(order) if not isinstance(v, np.ndarray) else v[order] for k, v in records.columns.items()}
+    n = len(order)
+    first = stage.index * STAGE_IDS + shard.index
+    columns["request_id"] = ids = first + shard.count * np.arange(n, dtype=np.int64)
+    columns["stage"] = np.full(n, stage.index, np.int64)
+    columns["shard"] = np.full(n, shard.index, np.int64)
+    session = columns["session"]
+    assert isinstance(session, np.ndarray)
+    columns["session"] = np.where(session == MISSING, ids, first + shard.count * session)
+    for name, value in (("turn", 0), ("worker", 0), ("attempts", 1)):
+        given = columns[name]
+        assert isinstance(given, np.ndarray)
+        columns[name] = np.where(given == MISSING, value, given)
+    if model is not None:
+        asked = columns["model"]
+        assert isinstance(asked, Labels)
+        if (asked.codes < 0).all():
+            columns["model"] = Labels(np.zeros(n, np.int32), (model,))
+    return Records(columns)
+
+
+def times_of(stage: Stage, records: Records, *, window: tuple[int, int] | None, cut: bool, fallback: int) -> StageTimes:
+    """When the load and the window began and ended (epoch ns).
+
+    Args:
+        window: what the tool says of its own measurement: its start is when the load began.
+        cut: the stage was ended early.
+        fallback: epoch ns of the stage's start where no request was sent.
+    """
+    sent, end = _known(records.ints("sent")), _known(records.ints("end"))
+    start = window[0] if window is not None else int(sent.min()) if len(sent) else fallback
+    start = min(start, int(sent.min())) if len(sent) else start
+    load_end = int(sent.max()) + 1 if len(sent) else start
+    last = max(load_end, int(end.max()) + 1 if len(end) else load_end)
+    window_start = start + round(stage.warmup_s * _S)
+    full = stage.num_requests is not None and len(records) >= stage.num_requests
+    if stage.duration_s is not None and not full:
+        window_end = window_start + round(stage.duration_s * _S)
+        window_end = min(window_end, load_end) if cut else window_end
+        reason = "duration"
+    else:
+        window_end = last - round(stage.cooldown_s * _S)
+        reason = "requests"
+    return StageTimes(
+        start, load_end, last, window_start, max(window_start, window_end), "interrupted" if cut else reason
+    )
+
+
+def _known(times: IntArray) -> IntArray:
+    known: IntArray = times[times != MISSING]
+    return known
+
+
+def batches(records: Records) -> Iterator[Records]:
+    """The records in pieces of bounded size."""
+    for first in range(0, len(records), BATCH):
+        mask = np.zeros(len(records), np.bool_)
+        mask[first : first + BATCH] = True
+        yield records if len(records) <= BATCH else records.where(mask)
+
+
+def interval_events(records: Records, stage: int, start: int) -> Iterator[Event]:
+    """The counts of every second of a stage, as the engine reports them while it runs."""
+    if not len(records):
+        return
+    sent, end, first = (records.ints(n) for n in ("sent", "end", "first_token"))
+    status = records.labels("status")
+    seconds = int((max(int(sent.max()), int(end.max())) - start) // _S) + 1
+    sent_in = _count(sent, start, seconds)
+    done = {s: _count(end[status.is_(s)], start, seconds) for s in Status}
+    tokens = records.ints("output_tokens")
+    good = status.is_(Status.OK) & (tokens != MISSING)
+    out = _count(end[good], start, seconds, tokens[good])
+    second = np.clip((end - start) // _S, 0, seconds - 1)
+    classes = records.labels("error_class")
+    in_flight = 0
+    for k in range(seconds):
+        ended = {str(s): int(done[s][k]) for s in Status}
+        in_flight += int(sent_in[k]) - sum(ended.values())
+        data = {
+            "stage": stage, "start": start + k * _S, "end": start + (k + 1) * _S, "sent": int(sent_in[k]),
+            "succeeded": ended["ok"], "failed": ended["failed"], "cancelled": ended["cancelled"],
+            "in_flight": in_flight, "output_tokens": int(out[k]), "errors": {},
+        }  # fmt: skip
+        here = second == k
+        if ended["failed"]:
+            data["errors"] = classes.take(np.flatnonzero(here)).counts()
+        ttft = (first - sent)[here & (first != MISSING)]
+        if len(ttft):
+            data["ttft_ms_p50"] = round(float(np.median(ttft)) / 1e6, 3)
+        yield Event(EventType.INTERVAL, start + (k + 1) * _S, data)
+
+
+def _count(times: IntArray, start: int, seconds: int, weights: IntArray | None = None) -> IntArray:
+    """Sum of ``weights`` (or number) of the times in each second."""
+    slot = np.clip((times[times != MISSING] - start) // _S, 0, seconds - 1)
+    found: IntArray = np.bincount(slot, weights, seconds).astype(np.int64)
+    return found

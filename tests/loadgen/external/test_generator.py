@@ -1,0 +1,208 @@
+"""The generic runner: processes, limits, what is left of a tool, and how its results become a stage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from llm_d_benchmark.domain.endpoint import Endpoint, Secret
+from llm_d_benchmark.domain.errors import GeneratorError
+from llm_d_benchmark.domain.events import EventType
+from llm_d_benchmark.domain.schedule import Load, Shard, Stage
+from llm_d_benchmark.loadgen.external.process import MARK
+from llm_d_benchmark.workload.replay import STAGE_IDS
+from tests.loadgen.external.tools import FakeTool
+from tests.loadgen.fakes import Ran, Sessions, Stages, collect, make_job
+
+ENDPOINT = Endpoint("http://127.0.0.1:9", "test-model", api_key=Secret("s3cr3t-key"))
+KEY = "s3cr3t-key"
+
+
+@pytest.fixture(autouse=True)
+def tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake tool needs no tokenizer, and the cache of whoever runs the tests is not touched."""
+    monkeypatch.setenv("LLM_D_BENCHMARK_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "tokenizers" / "general-1"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def run(folder: Path, *stages: Stage, stop_after: float | None = None, **more: Any) -> Ran:
+    native = more.pop("native", {})
+
+    async def go() -> Ran:
+        job = make_job(ENDPOINT, Stages(*stages), Sessions(), folder, config={"native": native}, **more)
+        if stop_after is not None:
+            asyncio.get_running_loop().call_later(stop_after, job.stop.set)
+        return await collect(FakeTool().run(job))
+
+    return asyncio.run(go())
+
+
+def closed(count: int = 10, concurrency: int = 2, index: int = 0, **more: Any) -> Stage:
+    return Stage(index, f"s{index}", Load(concurrency=concurrency), num_requests=count, **more)
+
+
+def findings(ran: Ran) -> list[str]:
+    return [str(f["code"]) for f in ran.of(EventType.FINDING)]
+
+
+def left_over() -> list[psutil.Process]:
+    """Processes that a tool of this test run left behind."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_stages_are_numbered_and_have_their_events(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(), closed(index=1))
+    assert ran.error is None
+    ids = ran.records.ints("request_id").tolist()
+    assert ids == [*range(10), *range(STAGE_IDS, STAGE_IDS + 10)]
+    assert ran.records.ints("stage").tolist() == [0] * 10 + [1] * 10
+    assert set(ran.labels("model")) == {"test-model"}
+    assert [e["stage"] for e in ran.of(EventType.STAGE_START)] == [0, 1]
+    for end, first in zip(ran.of(EventType.STAGE_END), (0, 10), strict=True):
+        sent = ran.records.ints("sent")[first : first + 10]
+        assert end["start"] == end["window_start"] == int(sent.min())
+        assert end["window_end"] == int(ran.records.ints("end")[first : first + 10].max()) + 1
+        assert end["reason"] == "requests"
+    counted = [e for e in ran.of(EventType.INTERVAL) if "sent" in e]
+    assert sum(e["sent"] for e in counted) == sum(e["succeeded"] for e in counted) == 20
+    assert counted[-1]["in_flight"] == 0
+
+
+def test_warm_up_and_cool_down_are_cut_by_us(tmp_path: Path) -> None:
+    stage = Stage(0, "s", Load(concurrency=2), duration_s=1.0, warmup_s=0.2, cooldown_s=0.1)
+    ran = run(tmp_path, stage, native={"requests": 26})
+    (end,) = ran.of(EventType.STAGE_END)
+    assert end["window_start"] - end["start"] == 200_000_000
+    assert end["window_end"] - end["window_start"] == 1_000_000_000
+
+
+def test_failures_are_counted_from_records_not_from_the_exit_code(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(), native={"fail": True, "exit": 0})
+    assert ran.records.labels("status").counts() == {"ok": 8, "failed": 2}
+    assert ran.records.labels("error_class").counts() == {"http_5xx": 2}
+    assert "exit_code" not in findings(ran)
+    lied = run(tmp_path / "b", closed(), native={"exit": 3})
+    assert lied.error is None
+    assert len(lied.records) == 10
+    assert "exit_code" in findings(lied)
+
+
+def test_no_data_is_an_error_with_the_log_and_what_to_do(tmp_path: Path) -> None:
+    for name, native in {"none": {"results": False}, "empty": {"requests": 0}}.items():
+        ran = run(tmp_path / name, closed(), native=native)
+        assert isinstance(ran.error, GeneratorError)
+        assert ran.error.exit_code == 6
+        assert "No data collected from load generator fake" in ran.error.message
+        assert "plan read" in ran.error.message
+        advice = ran.error.advice or ""
+        for part in ("configuration", "network", "timeouts", "generators check fake"):
+            assert part in advice
+
+
+def test_the_command_and_the_native_config_are_kept_without_secrets(tmp_path: Path) -> None:
+    run(tmp_path, closed())
+    folder = tmp_path / "stage-0"
+    assert (folder / "plan.json").exists()
+    command = (folder / "command.sh").read_text()
+    assert command.startswith("# fake 1.0\nenv TOOL_KEY=*** ")
+    for path in folder.rglob("*"):
+        assert KEY.encode() not in path.read_bytes(), path
+    assert "key ***" in (folder / "fake.log").read_text()
+    assert '"***"' in (folder / "results.json").read_text()
+
+
+def test_the_log_is_written_while_the_tool_runs(tmp_path: Path) -> None:
+    async def go() -> tuple[str, Ran]:
+        job = make_job(
+            Endpoint("http://127.0.0.1:9", "m"),
+            Stages(closed()),
+            Sessions(),
+            tmp_path,
+            config={"native": {"sleep": 30}},
+        )
+        running = asyncio.create_task(collect(FakeTool().run(job)))
+        log = tmp_path / "stage-0" / "fake.log"
+        deadline = time.monotonic() + 10
+        while not (log.exists() and "plan read" in log.read_text()) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        early = log.read_text()
+        job.stop.set()
+        return early, await running
+
+    early, ran = asyncio.run(go())
+    assert "plan read" in early
+    assert ran.error is None
+
+
+@pytest.mark.parametrize("native", [{"sleep": 60, "child": True}, {"sleep": 60, "ignore": ["SIGTERM", "SIGINT"]}])
+def test_stop_ends_the_whole_tree_and_keeps_what_was_left(tmp_path: Path, native: dict[str, Any]) -> None:
+    began = time.monotonic()
+    ran = run(tmp_path, closed(), native=native, stop_after=1.5)
+    assert time.monotonic() - began < 20
+    assert left_over() == []
+    assert len(ran.records) == 10
+    (end,) = ran.of(EventType.STAGE_END)
+    assert end["reason"] == "interrupted"
+
+
+def test_a_tool_that_ends_leaves_no_daemon_behind(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(), native={"child": True})
+    assert len(ran.records) == 10
+    assert left_over() == []
+
+
+def test_the_time_limit(tmp_path: Path) -> None:
+    began = time.monotonic()
+    ran = run(tmp_path, closed(), native={"sleep": 60, "time_limit": "1500ms"})
+    assert time.monotonic() - began < 15
+    assert "time_limit" in findings(ran)
+    assert len(ran.records) == 10
+    none = run(tmp_path / "none", closed(), native={"sleep": 60, "results": False, "time_limit": 1})
+    assert isinstance(none.error, GeneratorError)
+    assert "time limit" in none.error.message
+
+
+def test_cancelling_the_run_ends_the_tool(tmp_path: Path) -> None:
+    async def go() -> None:
+        job = make_job(ENDPOINT, Stages(closed()), Sessions(), tmp_path, config={"native": {"sleep": 60}})
+        running = asyncio.create_task(collect(FakeTool().run(job)))
+        await asyncio.sleep(1.0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(go())
+    assert left_over() == []
+
+
+def test_progress_while_it_runs(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(), native={"sleep": 2.5})
+    elapsed = [e["elapsed"] for e in ran.of(EventType.INTERVAL) if "elapsed" in e]
+    assert elapsed == sorted(elapsed)
+    assert 2 <= len(elapsed) <= 4
+
+
+def test_a_concurrency_that_was_not_reached_is_told(tmp_path: Path) -> None:
+    assert "concurrency_not_reached" in findings(run(tmp_path, closed(30, 8)))
+    assert "concurrency_not_reached" not in findings(run(tmp_path / "b", closed(30, 2)))
+
+
+def test_a_shard_numbers_its_own_part(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(9, 4), shard=Shard(1, 2))
+    assert ran.records.ints("request_id").tolist() == [1, 3, 5, 7]
+    assert set(ran.records.ints("shard").tolist()) == {1}
