@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..domain.events import Event, EventType
 from ..domain.result import Distribution, FindingRecord, Identity, Insufficient, Measured, RequestCounts, StageResult
 from .api import RunInput
+from .reported import measured_something
 
 ADVICE: Mapping[str, str] = MappingProxyType(
     {
@@ -33,7 +34,7 @@ def findings(
 ) -> list[FindingRecord]:
     """What the run said while it went on, and every finding of the analysis, errors first."""
     found = list(dict.fromkeys(_said(e) for e in run.events if e.type is EventType.FINDING))
-    if not requests.succeeded:
+    if not any(measured_something(s) for s in stages):
         what = "no request succeeded" if requests.sent else "no request was sent"
         found.append(FindingRecord("no_success", "error", what, _advice(requests) or "run llm-d-benchmark doctor"))
     for name, n in sorted(requests.errors.items(), key=lambda e: (-e[1], e[0])):
