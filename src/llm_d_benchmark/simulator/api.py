@@ -32,7 +32,8 @@ class StepLoad:
 class CostModel(Protocol):
     """How long a step takes on one replica, and how much KV cache it holds."""
 
-    kv_bytes_per_token: float
+    @property
+    def kv_bytes_per_token(self) -> float: ...
 
     def step(self, load: StepLoad) -> float:
         """Seconds of one step; above 0 for any load."""

@@ -122,6 +122,11 @@ class Engine:
         return self._pool.hits(request.blocks, (request.prompt_tokens - 1) // size) * size
 
     @property
+    def decoding(self) -> Sequence[int]:
+        """Ids of the requests that get another token at the end of the planned step, oldest first."""
+        return tuple(self._batch.members)
+
+    @property
     def idle(self) -> bool:
         return not self._requests
 
