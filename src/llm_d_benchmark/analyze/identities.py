@@ -7,10 +7,21 @@ from itertools import pairwise
 
 from ..domain.result import Absent, Distribution, Identity, Measured, Scalar, StageResult
 
+ROUGH = 0.1
+"""Tolerance of relations that hold for means only roughly, as where lengths differ."""
+
 
 def identities(stage: StageResult) -> list[Identity]:
     """The identity checks of one stage; ``holds`` is None where a side is absent."""
-    return [_conservation(stage), _gaps(stage), _little(stage), _monotone(stage), _rate(stage)]
+    return [
+        _conservation(stage),
+        _gaps(stage),
+        *_ends(stage),
+        _tokens(stage),
+        _little(stage),
+        _monotone(stage),
+        _rate(stage),
+    ]
 
 
 def compare(name: str, stage: int, left: Scalar, right: Scalar, tolerance: float) -> Identity:
@@ -38,6 +49,44 @@ def _gaps(stage: StageResult) -> Identity:
         return compare(name, stage.index, Absent("not every answer was streamed"), Absent("no common base"), 0.01)
     right = m.ttft.mean + m.itl.mean * m.itl.count / m.e2e.count
     return compare(name, stage.index, Measured(m.e2e.mean, "s"), Measured(right, "s"), 0.01)
+
+
+def _ends(stage: StageResult) -> list[Identity]:
+    """Of a tool's own means; where there are records, tpot is computed from the other two."""
+    m, tokens = stage.metrics, stage.metrics.output_length.achieved
+    found = [d for d in (m.e2e, m.ttft, m.tpot) if isinstance(d, Distribution) and d.limits == "reported"]
+    if len(found) < 3 or not isinstance(tokens, Measured):
+        return []
+    e2e, ttft, tpot = (d.mean for d in found)
+    right = Measured(ttft + (tokens.value - 1) * tpot, "s")
+    return [compare("e2e = ttft + (tokens - 1) x tpot", stage.index, Measured(e2e, "s"), right, ROUGH)]
+
+
+def _tokens(stage: StageResult) -> Identity:
+    """Tokens of the whole window, by their rate and by the answers completed in it."""
+    m, name = stage.metrics, "tokens/s = requests/s x tokens"
+    known = (m.output_tokens_per_second, m.requests_per_second, m.output_length.achieved)
+    if not all(isinstance(x, Measured) for x in known):
+        why = Absent("not every side was measured")
+        return compare(name, stage.index, m.output_tokens_per_second, why, ROUGH)
+    left, rate, tokens = (x for x in known if isinstance(x, Measured))
+    tolerance = _edge(stage)
+    if tolerance is None:
+        why = Absent("the window is too short, or not steady")
+        return compare(name, stage.index, left, why, ROUGH)
+    right = Measured(rate.value * tokens.value, "tokens/s")
+    return compare(name, stage.index, left, right, max(ROUGH, tolerance))
+
+
+def _edge(stage: StageResult) -> float | None:
+    """By how much what began in the window may differ from what ended in it; None where that says nothing."""
+    e2e = stage.metrics.e2e
+    if not isinstance(e2e, Distribution) or e2e.limits == "reported":
+        return 0.0
+    if stage.window.seconds <= 0 or stage.steady_state.steady is False:
+        return None
+    edge = 2 * e2e.mean / stage.window.seconds + 2 / math.sqrt(e2e.count)
+    return edge if edge <= 0.4 else None
 
 
 def _little(stage: StageResult) -> Identity:

@@ -243,7 +243,7 @@ def _requested_rate(v: View) -> Scalar:
     w = v.window
     if not w.open_loop:
         return Absent(CLOSED)
-    if w.rate is not None and w.arrival in ("constant", "poisson", "gamma"):
+    if w.rate is not None and w.arrival not in ("trace", "ramp", "steps", "spikes"):
         return Measured(w.rate, "requests/s")
     return _per_second(float(v.table.within("scheduled", w.start, w.end).sum()), v, "requests/s")
 

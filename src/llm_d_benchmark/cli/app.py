@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
-from . import analyze, config, doctor, generators, merge, report, run
+from . import analyze, config, doctor, generators, import_, merge, report, run
 
 app = typer.Typer(
     name="llm-d-benchmark",
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("analyze")(analyze.analyze)
 app.command("report")(report.report)
 app.command("merge")(merge.merge)
+app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(generators.app, name="generators")

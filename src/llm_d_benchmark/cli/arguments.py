@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..domain.errors import ConfigError
@@ -69,6 +71,18 @@ def start_time(text: str | None) -> int | None:
     if at < time.time_ns():
         raise ConfigError(f"--start-at '{text}' lies in the past", advice="leave time for every machine to get ready")
     return at
+
+
+def sources(tools: Sequence[str], paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Each path with the tool that wrote it.
+
+    Raises:
+        ConfigError: neither one tool for all paths nor one for each.
+    """
+    if len(tools) > 1 and len(tools) != len(paths):
+        raise ConfigError(f"--from is given {len(tools)} times for {len(paths)} paths: give it once, or once for each")
+    each = tools if len(tools) == len(paths) else [tools[0] if tools else "auto"] * len(paths)
+    return list(zip(each, paths, strict=True))
 
 
 def fail_on(text: str) -> frozenset[str]:

@@ -10,6 +10,8 @@ from .model import BenchmarkConfig
 CONCURRENCY = 4
 INPUT_LENGTH = 256
 OUTPUT_LENGTH = 128
+IMPORTED = "imported"
+"""The workload of results that another tool measured: what they do not tell stays unknown."""
 SHAPED = ("trace", "ramp", "steps", "spikes")
 
 
@@ -25,6 +27,8 @@ def fill_load(load: LoadConfig) -> LoadConfig:
     """No load at all is a closed loop of 4 (a trace: its own times); synthetic prompts are 256 tokens in, 128 out."""
     update: dict[str, Any] = {}
     workload = load.workload.get("type", "synthetic")
+    if workload == IMPORTED:
+        return load
     if "type" not in load.workload:
         update["workload"] = {"type": workload, **load.workload}
     if workload == "synthetic":

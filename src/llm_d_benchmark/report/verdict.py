@@ -47,7 +47,14 @@ def verdict(result: RunResult, events: Sequence[Event] = ()) -> Verdict:
         names = ", ".join(s.name for s in missed)
         return Verdict("SLO MISSED", "warning", f"The numbers are valid, and say that the server missed: {names}.")
     sentence = "The client was not the bottleneck: these numbers describe the server."
+    if not _client_known(result):
+        sentence = "Nothing contradicts these numbers; how late the client was is not known."
     return Verdict("OK", "good", sentence + _slo_words(result))
+
+
+def _client_known(result: RunResult) -> bool:
+    """Whether anything tells of the client's own delay."""
+    return bool(result.validity.workers) or isinstance(result.validity.schedule_delay_p99, Measured)
 
 
 def _slo_words(result: RunResult) -> str:
