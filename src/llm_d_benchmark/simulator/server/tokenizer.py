@@ -37,11 +37,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
-        pieces = PIECE.findall(text)
-        ids = list(map(self._ids.get, pieces))
-        if None not in ids:
-            return ids
-        return [self._new(piece) if number is None else number for piece, number in zip(pieces, ids, strict=True)]
+        pieces, known = PIECE.findall(text), self._ids
+        try:
+            return [known[piece] for piece in pieces]
+        except KeyError:
+            return [self._id(piece) for piece in pieces]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids; ``encode`` of it gives the same ids where they came from a text."""
@@ -62,11 +62,11 @@ class Tokenizer:
             ids += (MESSAGE_START, *self.encode("assistant"))
         return ids
 
-    def _new(self, piece: str) -> int:
-        if piece.startswith("<|") and (shown := re.fullmatch(r"<\|([0-9]+)\|>", piece)):
-            return int(shown[1])
+    def _id(self, piece: str) -> int:
         if (known := self._ids.get(piece)) is not None:
             return known
+        if piece.startswith("<|") and (shown := re.fullmatch(r"<\|([0-9]+)\|>", piece)):
+            return int(shown[1])
         data = piece.encode("utf-8", "surrogatepass")
         number = FIRST_HASHED + (zlib.crc32(data) ^ zlib.adler32(data) * 2654435761) % HASHED
         if len(self._ids) < self._limit:

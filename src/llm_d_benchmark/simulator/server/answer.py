@@ -1,0 +1,141 @@
+"""Answers as bytes. Of a stream everything but the word is encoded once, before the first token is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from ...workload.words import words
+from .http import STREAM_END
+from .openai import Ask
+
+STRIDE = 7919
+"""Step through the word list from one token to the next; a prime, so that all words come."""
+LONGEST = 32
+"""Bytes of the longest text that a token may have."""
+
+
+class Vocabulary:
+    """The words that answers are made of, as text and as they stand in JSON. The first of a chat has no space before
+    it; any other has one, as ``Tokenizer`` counts them."""
+
+    def __init__(self) -> None:
+        self.texts = tuple(" " + word for word in words())
+        self.bytes = tuple(text.encode("ascii") for text in self.texts)
+
+    def texts_of(self, first: int, count: int, chat: bool) -> list[str]:
+        """The texts of ``count`` tokens of the answer that begins at word ``first``."""
+        size = len(self.texts)
+        texts = [self.texts[(first + k * STRIDE) % size] for k in range(count)]
+        if chat and texts:
+            texts[0] = texts[0][1:]
+        return texts
+
+
+def cut_at_stop(texts: Sequence[str], stop: Sequence[str], least: int) -> list[str] | None:
+    """The texts of the tokens up to the first stop string, which itself is left out (the last may be empty); None
+    where there is none.
+
+    Args:
+        least: tokens in which no stop string is looked for.
+    """
+    whole = "".join(texts)
+    begin = len("".join(texts[:least]))
+    found = min(((at, at + len(s)) for s in stop if (at := whole.find(s, begin)) >= 0), default=None)
+    if found is None:
+        return None
+    start, end = found
+    kept, position = [], 0
+    for text in texts:
+        kept.append(text[: max(0, start - position)])
+        position += len(text)
+        if position >= end:
+            break
+    return kept
+
+
+class Template:
+    """The events of one stream.
+
+    ``event(word)`` is the whole HTTP chunk of one token.
+    """
+
+    def __init__(self, ask: Ask, answer_id: str, model: str, prompt_tokens: int) -> None:
+        self.answer_id, self.model = answer_id, model
+        self._ask, self._prompt_tokens = ask, prompt_tokens
+        self._kind = "chat.completion.chunk" if ask.chat else "text_completion"
+        self._base = {"id": answer_id, "object": self._kind, "created": int(time.time()), "model": model}
+        start = msgspec.json.encode(self._base)[:-1] + b',"choices":[{"index":0,'
+        if ask.chat:
+            self._prefix = b"data: " + start + b'"delta":{"content":"'
+            self._middle = b'"},"logprobs":null,"finish_reason":'
+        else:
+            self._prefix = b"data: " + start + b'"text":"'
+            self._middle = b'","logprobs":null,"finish_reason":'
+        self.suffix = self._middle + b"null}]}\n\n\r\n"
+        self._fixed = len(self._prefix) + len(self.suffix) - 2
+        self.heads = [b"%x\r\n%b" % (self._fixed + n, self._prefix) for n in range(LONGEST + 1)]
+        """By length of the word: the chunk up to the word."""
+
+    def event(self, word: bytes, tokens: int) -> bytes:
+        """One token; ``tokens``: of the answer so far, for a usage in every event."""
+        if self._ask.continuous_usage:
+            return self._with_usage(word, b"null", tokens)
+        return self.heads[len(word)] + word + self.suffix
+
+    def role(self) -> bytes:
+        """The first event of a chat, which carries no token."""
+        if not self._ask.chat:
+            return b""
+        delta = {"role": "assistant", "content": ""}
+        return self._json([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], 0)
+
+    def last(self, word: bytes, reason: str, tokens: int, cached: int) -> bytes:
+        """The last token, the usage where it was asked for, and the end of the stream."""
+        parts = [self._with_usage(word, b'"%b"' % reason.encode(), tokens)]
+        if self._ask.include_usage:
+            counts = usage(self._prompt_tokens, tokens, cached)
+            value = {**self._base, "choices": [], "usage": counts}
+            parts.append(chunk(b"data: " + msgspec.json.encode(value) + b"\n\n"))
+        return b"".join([*parts, chunk(b"data: [DONE]\n\n"), STREAM_END])
+
+    def _with_usage(self, word: bytes, reason: bytes, tokens: int) -> bytes:
+        end = b"}]}\n\n"
+        if self._ask.continuous_usage:
+            end = b'}],"usage":' + msgspec.json.encode(usage(self._prompt_tokens, tokens, None)) + b"}\n\n"
+        return chunk(b"".join((self._prefix, word, self._middle, reason, end)))
+
+    def _json(self, choices: list[object], tokens: int) -> bytes:
+        value = {**self._base, "choices": choices}
+        if self._ask.continuous_usage:
+            value["usage"] = usage(self._prompt_tokens, tokens, None)
+        return chunk(b"data: " + msgspec.json.encode(value) + b"\n\n")
+
+
+def chunk(data: bytes) -> bytes:
+    """Data as a chunk of an HTTP body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def usage(prompt: int, output: int, cached: int | None) -> dict[str, object]:
+    """``cached``: prompt tokens that came from the prefix cache; None leaves them out."""
+    counts: dict[str, object] = {
+        "prompt_tokens": prompt, "total_tokens": prompt + output, "completion_tokens": output}  # fmt: skip
+    if cached is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": cached}
+    return counts
+
+
+def whole(ask: Ask, answer_id: str, model: str, text: str, reason: str, counts: dict[str, object]) -> bytes:
+    """An answer that is not streamed."""
+    choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
+    if ask.chat:
+        choice["message"] = {"role": "assistant", "content": text, "tool_calls": []}
+    else:
+        choice["text"] = text
+    kind = "chat.completion" if ask.chat else "text_completion"
+    return msgspec.json.encode({
+        "id": answer_id, "object": kind, "created": int(time.time()), "model": model, "choices": [choice],
+        "usage": counts})  # fmt: skip

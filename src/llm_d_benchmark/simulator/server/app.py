@@ -1,0 +1,204 @@
+"""The routes of the simulator's endpoints: the OpenAI API, and what vLLM has beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from prometheus_client import CollectorRegistry
+
+from ...config.simulator import SimulatorTargetConfig
+from ...domain.endpoint import Secret
+from ...domain.errors import ConfigError
+from ...domain.version import VERSION
+from ..api import EngineRequest
+from ..tokens import BlockHasher
+from .answer import Vocabulary, cut_at_stop
+from .clock import monotonic_ns
+from .fate import Fate, Fates
+from .http import Connection, Request
+from .openai import ApiError, Ask, detokenize, read_ask, tokenize
+from .replica import Replica
+from .router_metrics import RouterMetrics
+from .scrape import Scrape
+from .stream import Answer, word_of
+from .tokenizer import Tokenizer
+
+RETRY_AFTER_S = 1
+Pick = Callable[[EngineRequest, int], Replica]
+"""Request and its arrival (monotonic ns) to the replica for it, which has done all that came before."""
+PATHS = ("/health", "/ping", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions",
+         "/tokenize", "/detokenize")  # fmt: skip
+
+
+class Service:
+    """What all endpoints of a server share.
+
+    Args:
+        ready_at: monotonic ns until which it answers 503.
+    """
+
+    def __init__(
+        self,
+        config: SimulatorTargetConfig,
+        *,
+        model: str,
+        max_model_len: int,
+        api_key: Secret | None,
+        ready_at: int,
+    ) -> None:
+        self.config, self.model, self.max_model_len, self.ready_at = config, model, max_model_len, ready_at
+        self.bearer = None if api_key is None else f"Bearer {api_key.reveal()}".encode()
+        self.tokenizer = Tokenizer()
+        self.vocabulary = Vocabulary()
+        self.fates = Fates(config)
+        self.numbers = count()
+        self.created = int(time.time())
+
+    def output(self, ask: Ask, fate: Fate, number: int) -> tuple[int, str, Sequence[str] | None]:
+        """Tokens of the answer, why it ends, and its texts where a stop string cuts it."""
+        tokens, reason = ask.max_tokens, "length"
+        if fate.length is not None and not ask.ignore_eos and fate.length < tokens:
+            tokens, reason = max(1, fate.length, ask.min_tokens), "stop"
+        if ask.stop:
+            texts = self.vocabulary.texts_of(word_of(number, self.vocabulary), tokens, ask.chat)
+            cut = cut_at_stop(texts, ask.stop, ask.min_tokens)
+            if cut is not None:
+                return len(cut), "stop", cut
+        return tokens, reason, None
+
+
+class Site:
+    """One endpoint: the router's or a replica's.
+
+    Args:
+        pick: the replica for a request.
+        registry: what its /metrics shows.
+        router: counts the requests, where this is the router's endpoint.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        pick: Pick,
+        registry: CollectorRegistry,
+        router: RouterMetrics | None = None,
+    ) -> None:
+        self._service, self._pick, self._registry, self._router = service, pick, registry, router
+        config = service.config
+        self._max_queue = config.failures.max_queue
+        self._hash = BlockHasher(config.block_size) if config.enable_prefix_caching else None
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answer a request, or begin to."""
+        try:
+            self._route(connection, request)
+        except ApiError as error:
+            headers = f"retry-after: {RETRY_AFTER_S}\r\n" if error.status == 429 else ""
+            connection.reply_json(error.status, error.body, headers=headers)
+
+    def _route(self, connection: Connection, request: Request) -> None:
+        service, path, post = self._service, request.path, request.method == "POST"
+        if post and path in ("/v1/chat/completions", "/v1/completions"):
+            self._check_ready()
+            self._generate(connection, request, chat=path == "/v1/chat/completions")
+        elif path in ("/health", "/ping"):
+            self._check_ready()
+            connection.reply(200, b"")
+        elif path == "/metrics":
+            Scrape(connection, self._registry).start()
+        elif path == "/version":
+            connection.reply_json(200, {"version": VERSION})
+        elif path == "/v1/models":
+            self._check_ready()
+            self._check_key(request)
+            connection.reply_json(200, self._models())
+        elif post and path == "/tokenize":
+            limit = service.max_model_len
+            answer = tokenize(request.body, model=service.model, max_model_len=limit, tokenizer=service.tokenizer)
+            connection.reply_json(200, answer)
+        elif post and path == "/detokenize":
+            connection.reply_json(200, detokenize(request.body, model=service.model, tokenizer=service.tokenizer))
+        elif path in PATHS:
+            connection.reply_json(405, {"detail": "Method Not Allowed"})
+        else:
+            connection.reply_json(404, {"detail": "Not Found"})
+
+    def _check_ready(self) -> None:
+        if monotonic_ns() < self._service.ready_at:
+            raise ApiError(503, "the model is still loading", "ServiceUnavailableError")
+
+    def _check_key(self, request: Request) -> None:
+        bearer = self._service.bearer
+        if bearer is not None and request.headers.get(b"authorization") != bearer:
+            error = ApiError(401, "Unauthorized", "Unauthorized")
+            error.body = {"error": "Unauthorized"}
+            raise error
+
+    def _models(self) -> dict[str, object]:
+        service = self._service
+        model: dict[str, object] = {
+            "id": service.model,
+            "object": "model",
+            "created": service.created,
+            "owned_by": "llm-d-benchmark",
+            "root": service.config.profile,
+            "parent": None,
+            "max_model_len": service.max_model_len,
+        }
+        return {"object": "list", "data": [model]}
+
+    def _generate(self, connection: Connection, request: Request, *, chat: bool) -> None:
+        status = 200
+        try:
+            self._check_key(request)
+            self._submit(connection, request, chat)
+        except ApiError as error:
+            status = error.status
+            raise
+        finally:
+            if self._router is not None:
+                self._router.answered(status)
+
+    def _submit(self, connection: Connection, request: Request, chat: bool) -> None:
+        service = self._service
+        ask = read_ask(
+            request.body, chat=chat, model=service.model, max_model_len=service.max_model_len,
+            tokenizer=service.tokenizer,
+        )  # fmt: skip
+        number = next(service.numbers)
+        fate = service.fates.of(number)
+        if fate.http_429:
+            raise ApiError(429, "too many requests (failures.http_429_rate)", "TooManyRequestsError")
+        if fate.http_500:
+            raise ApiError(500, "internal server error (failures.http_500_rate)", "InternalServerError")
+        tokens, reason, texts = service.output(ask, fate, number)
+        blocks = self._hash(ask.prompt) if self._hash is not None else ()
+        session = ask.session or request.headers.get(b"x-session-id", b"").decode("latin-1") or None
+        wanted = EngineRequest(number, len(ask.prompt), tokens, blocks, session)
+        began = monotonic_ns()
+        replica = self._pick(wanted, request.arrived)
+        picked = monotonic_ns()
+        if self._max_queue is not None and replica.engine.waiting >= self._max_queue:
+            raise ApiError(429, f"{replica.engine.waiting} requests wait already", "TooManyRequestsError")
+        answer = Answer(
+            connection, ask, number, arrived=request.arrived, model=service.model, vocabulary=service.vocabulary,
+            output_tokens=tokens, reason=reason, texts=texts,
+        )  # fmt: skip
+        if (fate.stall or fate.cut) and tokens > 1:
+            self._plan_trouble(answer, fate)
+        try:
+            replica.submit(answer, wanted)
+        except ConfigError as error:
+            raise ApiError(400, error.message) from None
+        answer.open()
+        if self._router is not None:
+            self._router.begun(replica.number, (picked - began) * 1e-9)
+            answer.ended = self._router.ended
+
+    def _plan_trouble(self, answer: Answer, fate: Fate) -> None:
+        answer.plain = False
+        answer.trouble_at = answer.output_tokens // 2
+        stall_s = self._service.config.failures.stall_time / self._service.config.speed
+        answer.trouble = Answer.cut if fate.cut else lambda a: a.hold(stall_s)

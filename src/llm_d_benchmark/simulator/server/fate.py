@@ -1,0 +1,48 @@
+"""What becomes of each request, drawn from the seed: how long its answer is, and whether something goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...config.load import Length
+from ...config.simulator import SimulatorTargetConfig
+from ...workload.lengths import draw
+
+_FATES = 0xFA7E
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """Of one request; at most one of the four happens.
+
+    Attributes:
+        length: tokens after which the answer ends by itself; None: it does not.
+    """
+
+    http_429: bool = False
+    http_500: bool = False
+    stall: bool = False
+    cut: bool = False
+    length: int | None = None
+
+
+class Fates:
+    """The n-th request of a server (from 0) has the same fate under the same configuration."""
+
+    def __init__(self, config: SimulatorTargetConfig) -> None:
+        failures = config.failures
+        rates = (failures.http_429_rate, failures.http_500_rate, failures.stall_rate, failures.cut_rate)
+        self._bounds = np.cumsum(rates).tolist()
+        self._seed = config.seed
+        self._length: Length | None = config.output_length
+
+    def of(self, number: int) -> Fate:
+        if not self._bounds[-1] and self._length is None:
+            return Fate()
+        rng = np.random.default_rng((self._seed, _FATES, number))
+        at = rng.random()
+        a, b, c, d = (at < bound for bound in self._bounds)
+        length = None if self._length is None else draw(self._length, rng)
+        return Fate(http_429=a, http_500=b and not a, stall=c and not b, cut=d and not c, length=length)

@@ -1,0 +1,171 @@
+"""HTTP/1.1 on a raw asyncio protocol: requests in, bytes out, one exchange at a time on each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import httptools
+import msgspec
+
+MAX_BODY = 64 * 2**20
+MAX_WAITING = 16
+"""Pipelined requests kept per connection; a client that sends more is cut off."""
+REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
+           413: "Payload Too Large", 429: "Too Many Requests", 500: "Internal Server Error",
+           503: "Service Unavailable"}  # fmt: skip
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nserver: llm-d-benchmark-simulator\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+STREAM_END = b"0\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Request:
+    """One request; header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    body: bytes = b""
+    arrived: int = 0
+    """Monotonic ns at which its last byte was there."""
+
+
+class Answering(Protocol):
+    """Whoever answers the exchange under way, told when its client is gone."""
+
+    def client_gone(self) -> None: ...
+
+
+class Handler(Protocol):
+    """Takes requests; answers with ``Connection.reply`` at once, or later through a stream."""
+
+    def handle(self, connection: Connection, request: Request) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    __slots__ = (
+        "_body", "_busy", "_close", "_handler", "_headers", "_parser", "_size", "_url", "_waiting", "answering",
+        "transport", "write",
+    )  # fmt: skip
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._busy = False
+        self._close = False
+        self.answering: Answering | None = None
+        """Set by the handler while an answer is under way."""
+
+    # answers
+
+    def reply(self, status: int, body: bytes, *, kind: str = "application/json", headers: str = "") -> None:
+        """A whole answer, which ends the exchange."""
+        close = "connection: close\r\n" if self._close else ""
+        head = (
+            f"HTTP/1.1 {status} {REASONS[status]}\r\nserver: llm-d-benchmark-simulator\r\ncontent-type: {kind}\r\n"
+            f"content-length: {len(body)}\r\n{headers}{close}\r\n"
+        )
+        self.write(head.encode("latin-1") + body)
+        self.done()
+
+    def reply_json(self, status: int, value: object, *, headers: str = "") -> None:
+        self.reply(status, msgspec.json.encode(value), headers=headers)
+
+    def done(self) -> None:
+        """The exchange has ended; the next request of this connection is handled."""
+        self.answering = None
+        if self._close:
+            self.transport.close()
+            return
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self._busy = False
+
+    def cut(self) -> None:
+        """Break the connection off, as a server that dies does."""
+        self.answering = None
+        self.transport.abort()
+
+    def _next(self) -> None:
+        if self._waiting and not self.transport.is_closing():
+            request, keep_alive = self._waiting.popleft()
+            self._close = not keep_alive
+            self._handler.handle(self, request)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.write = self.transport.write
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "this server speaks HTTP/1.1 only")
+        except (httptools.HttpParserError, httptools.HttpParserCallbackError):
+            self._refuse(400, "not HTTP/1.1")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        answering, self.answering = self.answering, None
+        self._waiting.clear()
+        if answering is not None:
+            answering.client_gone()
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self.transport.is_closing() or self._busy:
+            self.transport.abort()
+            return
+        self._close = True
+        self.reply_json(status, {"error": {"message": message, "type": "BadRequestError", "code": status}})
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._headers[name] = value
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > MAX_BODY:
+            self._body.clear()
+            self._refuse(413, f"the body is larger than {MAX_BODY} bytes")
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.transport.is_closing():
+            return
+        path = self._url.partition(b"?")[0].decode("latin-1")
+        method = self._parser.get_method().decode("latin-1")
+        request = Request(method, path, self._headers, b"".join(self._body), time.monotonic_ns())
+        keep_alive = self._parser.should_keep_alive()
+        if self._busy:
+            if len(self._waiting) >= MAX_WAITING:
+                self.transport.abort()
+            self._waiting.append((request, keep_alive))
+            return
+        self._busy = True
+        self._close = not keep_alive
+        self._handler.handle(self, request)

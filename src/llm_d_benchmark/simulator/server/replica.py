@@ -1,0 +1,196 @@
+"""One engine on the real clock: each step's tokens are written when the model says that the step has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..api import EngineRequest
+from ..engine import Engine
+from ..progress import Progress
+from .answer import STRIDE
+from .clock import Alarm, Clock, monotonic_ns
+from .stream import Answer
+from .vllm_metrics import LATE_S, EngineState, VllmMetrics
+
+
+class Replica:
+    """Drives an engine. A step begins when the one before has ended by the model's clock, however late its tokens were
+    written: lateness does not add up, and ``metrics.lateness`` tells it.
+
+    Args:
+        cache_config: labels of vllm:cache_config_info.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        engine: Engine,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        model: str,
+        max_model_len: int,
+        cache_config: dict[str, str],
+    ) -> None:
+        self.number, self.engine = number, engine
+        self.metrics = VllmMetrics(model, number, max_model_len, self.state, cache_config)
+        self._clock, self._loop = clock, loop
+        self._answers: dict[int, Answer] = {}
+        self._left: list[int] = []
+        self._end: float | None = None  # of the step under way
+        self._tokens = 0  # that it computes
+        self._alarm = Alarm(loop, self._due)
+
+    def state(self) -> EngineState:
+        """What a scrape shows."""
+        engine = self.engine
+        cached = engine.limits.enable_prefix_caching
+        return EngineState(
+            running=engine.running,
+            waiting=engine.waiting,
+            kv_usage=engine.kv_usage(),
+            preemptions=engine.preemptions,
+            prefix_queries=engine.prompt_tokens if cached else 0,
+            prefix_hits=engine.cached_tokens,
+        )
+
+    def submit(self, answer: Answer, request: EngineRequest) -> None:
+        """Put a request into the engine's queue as of its arrival; ``catch_up`` must have been called for it.
+
+        Raises:
+            ConfigError: it is longer than the whole KV cache.
+        """
+        arrived = self._clock.model(answer.arrived)
+        self.engine.submit(request, arrived)
+        self._answers[request.request_id] = answer
+        answer.gone = self._gone
+        if self._end is None:
+            self._begin(arrived)
+
+    def catch_up(self, wall: int) -> None:
+        """Finish the steps that ended before this moment (monotonic ns), if their alarm has not been heard yet."""
+        while self._end is not None and self._clock.wall(self._end) < wall:
+            self._emit(self._end)
+
+    def close(self) -> None:
+        self._alarm.close()
+
+    def _gone(self, answer: Answer) -> None:
+        if self._answers.pop(answer.request_id, None) is None:
+            return
+        self.metrics.finished["abort"] += 1
+        if self._end is None:
+            self.engine.abort(answer.request_id)
+        else:
+            self._left.append(answer.request_id)  # the engine lets go of it between two steps
+        if answer.ended is not None:
+            answer.ended(answer, False)
+
+    def _begin(self, now: float) -> None:
+        engine = self.engine
+        while self._left:
+            engine.abort(self._left.pop())
+        ends = engine.begin(now, 1)
+        if ends is None:
+            self._end = None
+            return
+        self._end = float(ends[0])
+        self._alarm.set(self._clock.wall(self._end))
+
+    def _due(self) -> None:
+        if self._end is None:
+            return
+        at = self._clock.wall(self._end)
+        if monotonic_ns() < at:
+            self._alarm.set(at)
+        else:
+            self._emit(self._end)
+
+    def _emit(self, end: float) -> None:
+        """Write the tokens of the step that has ended, and begin the next."""
+        now = monotonic_ns()
+        decoding = self.engine.decoding
+        first, finished = self.engine.end(1)
+        done = {progress.request.request_id for progress in finished}
+        written = self._decoded(decoding, done, now)
+        prompts = sum(self._first(progress, done, now) for progress in first)
+        for progress in finished:
+            self._finished(progress, now)
+        metrics = self.metrics
+        metrics.prompt_tokens += prompts
+        metrics.generation_tokens += written + len(first)
+        metrics.iteration.observe(prompts + written + len(first))
+        # The loop sends what was written after this callback; the time is taken when it has.
+        self._loop.call_soon(self._loop.call_soon, self._sent, self._clock.wall(end), written + len(first))
+        self._begin(end)
+
+    def _decoded(self, decoding: Sequence[int], done: set[int], now: int) -> int:
+        """One more token for each of these requests; the last one of those in ``done`` is left to ``_finished``."""
+        answers, itl, written = self._answers, self.metrics.itl.observe, 0
+        for request_id in decoding:
+            answer = answers.get(request_id)
+            if answer is None:
+                continue  # its client has left
+            written += 1
+            itl((now - answer.last) * 1e-9)
+            answer.last = now
+            if request_id in done:
+                continue
+            if not answer.plain:
+                answer.token()
+                continue
+            # Answer.token, written out: this is the loop that limits how much one core can serve.
+            words, place, template = answer.words, answer.place, answer.template
+            word = words[place]
+            answer.place = (place + STRIDE) % len(words)
+            answer.count += 1
+            answer.write(template.heads[len(word)] + word + template.suffix)
+        return written
+
+    def _first(self, progress: Progress, done: set[int], now: int) -> int:
+        """A prompt was completed: its tokens. After a preemption the answer goes on, and there are no new ones."""
+        answer = self._answers.get(progress.request.request_id)
+        if answer is None:
+            return 0
+        again = answer.count > 0
+        if again:
+            self.metrics.itl.observe((now - answer.last) * 1e-9)
+        else:
+            answer.first, answer.cached = now, progress.cached_tokens
+            self.metrics.ttft.observe((now - answer.arrived) * 1e-9)
+        answer.last = now
+        if answer.request_id not in done:
+            answer.token() if again else answer.first_token()
+        return 0 if again else progress.request.prompt_tokens
+
+    def _finished(self, progress: Progress, now: int) -> None:
+        """The last token, and vLLM's figures of the request in real seconds."""
+        answer = self._answers.pop(progress.request.request_id, None)
+        if answer is None:
+            return
+        answer.last_token()
+        metrics = self.metrics
+        queue = ((progress.started or progress.arrived) - progress.arrived) / self._clock.speed
+        ttft = (answer.first - answer.arrived) * 1e-9
+        decode = (now - answer.first) * 1e-9
+        metrics.finished[answer.reason] += 1
+        metrics.e2e.observe(ttft + decode)
+        metrics.queue.observe(queue)
+        metrics.prefill.observe(ttft - queue)
+        metrics.decode.observe(decode)
+        metrics.inference.observe(ttft - queue + decode)
+        metrics.tpot.observe(decode / (answer.count - 1) if answer.count > 1 else 0.0)
+        metrics.request_prompt.observe(len(answer.ask.prompt))
+        metrics.request_generation.observe(answer.count)
+        metrics.max_tokens.observe(answer.ask.max_tokens)
+        if answer.ended is not None:
+            answer.ended(answer, True)
+
+    def _sent(self, due: int, written: int) -> None:
+        late = (monotonic_ns() - due) * 1e-9
+        metrics = self.metrics
+        metrics.lateness.observe_many(late, written)
+        if late > LATE_S:
+            metrics.late += written
+        metrics.fold_if_long()

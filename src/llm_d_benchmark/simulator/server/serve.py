@@ -1,0 +1,170 @@
+"""A whole simulated deployment in this process: its replicas, its router, and an endpoint for each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from prometheus_client import CollectorRegistry
+
+from ...config.secrets import resolve_secret
+from ...config.simulator import SimulatorTargetConfig
+from ...config.target import SecretSource
+from ...domain.endpoint import Secret
+from ...domain.errors import TargetError
+from ..api import EngineRequest
+from ..fleet import build_engines
+from ..profiles import Profile, load_profile
+from ..router import Router
+from .app import Pick, Service, Site
+from .clock import Clock, monotonic_ns
+from .http import Connection
+from .replica import Replica
+from .router_metrics import RouterMetrics
+
+BACKLOG = 4096
+
+
+def listen(host: str, port: int | None, count: int) -> list[socket.socket]:
+    """Sockets at ``count`` ports that follow each other, from ``port`` on, or from some free one.
+
+    Raises:
+        TargetError: one of them is taken, or the host is not an address of this machine.
+    """
+    for _ in range(1 if port else 50):
+        opened: list[socket.socket] = []
+        try:
+            for k in range(count):
+                at = (port or 0) + k if port or not opened else opened[0].getsockname()[1] + k
+                opened.append(_bound(host, at))
+        except (OSError, OverflowError) as error:
+            for one in opened:
+                one.close()
+            if port:
+                raise TargetError(
+                    f"port {port + len(opened)} of {host} cannot be opened: {error}",
+                    advice=f"this deployment takes the {count} ports from {port} on; choose another 'port', or leave "
+                    "it out to have free ones chosen",
+                ) from None
+        else:
+            return opened
+    raise TargetError(f"no {count} ports in a row can be opened on {host}", advice="is it an address of this machine?")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except (OSError, OverflowError):
+        bound.close()
+        raise
+    return bound
+
+
+@asynccontextmanager
+async def serving(
+    config: SimulatorTargetConfig, profile: Profile, sockets: Sequence[socket.socket], api_key: Secret | None
+) -> AsyncIterator[None]:
+    """The deployment, answering on these sockets: the router on the first, replica i on the one after i others."""
+    loop = asyncio.get_running_loop()
+    service = Service(
+        config, model=profile.model, max_model_len=profile.max_model_len, api_key=api_key,
+        ready_at=monotonic_ns() + round(config.startup_time / config.speed * 1e9),
+    )  # fmt: skip
+    clock = Clock(config.speed)
+    replicas = _replicas(config, profile, clock, loop)
+    router = RouterMetrics(profile.model, replicas)
+    sites = [Site(service, _routed(config, replicas), _registry(router), router)]
+    sites += [Site(service, _always(replica), _registry(replica.metrics)) for replica in replicas]
+    async with AsyncExitStack() as stack:
+        for replica in replicas:
+            stack.callback(replica.close)
+        for site, at in zip(sites, sockets, strict=True):
+            server = await loop.create_server(_factory(site), sock=at)
+            stack.callback(server.close)
+        yield
+
+
+def run(config: SimulatorTargetConfig, sockets: Sequence[socket.socket]) -> None:
+    """Serve until SIGINT or SIGTERM, on an event loop of this thread's own.
+
+    Raises:
+        ConfigError: the profile does not fit, or the variable with the key is not set.
+    """
+    import uvloop
+
+    profile = load_profile(config)
+    api_key = None if config.api_key_env is None else resolve_secret(SecretSource(env=config.api_key_env))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signal(config, profile, sockets, api_key))
+
+
+async def _until_signal(
+    config: SimulatorTargetConfig, profile: Profile, sockets: Sequence[socket.socket], api_key: Secret | None
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(config, profile, sockets, api_key):
+        # What has been made until now stays; collecting over it would hold tokens up.
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+
+
+def _replicas(
+    config: SimulatorTargetConfig, profile: Profile, clock: Clock, loop: asyncio.AbstractEventLoop
+) -> list[Replica]:
+    cache_config = {
+        "block_size": str(config.block_size),
+        "num_gpu_blocks": str(profile.num_gpu_blocks(config)),
+        "gpu_memory_utilization": str(config.gpu_memory_utilization),
+        "enable_prefix_caching": str(config.enable_prefix_caching),
+    }
+    return [
+        Replica(
+            number, engine, clock, loop, model=profile.model, max_model_len=profile.max_model_len,
+            cache_config=cache_config,
+        )
+        for number, engine in enumerate(build_engines(config, profile))
+    ]  # fmt: skip
+
+
+def _routed(config: SimulatorTargetConfig, replicas: Sequence[Replica]) -> Pick:
+    router = Router(config.router, config.seed)
+    engines = [replica.engine for replica in replicas]
+
+    def pick(request: EngineRequest, arrived: int) -> Replica:
+        for replica in replicas:
+            replica.catch_up(arrived)
+        return replicas[router.pick(request, engines)]
+
+    return pick
+
+
+def _always(replica: Replica) -> Pick:
+    def pick(_: EngineRequest, arrived: int) -> Replica:
+        replica.catch_up(arrived)
+        return replica
+
+    return pick
+
+
+def _registry(collector: RouterMetrics | object) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)  # type: ignore[arg-type]
+    return registry
+
+
+def _factory(site: Site) -> type[Connection]:
+    return lambda: Connection(site)  # type: ignore[return-value]

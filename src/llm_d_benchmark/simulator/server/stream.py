@@ -1,0 +1,147 @@
+"""One answer under way: what its client still has to be sent, and when its tokens came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from .answer import STRIDE, Template, Vocabulary, usage, whole
+from .http import STREAM_HEAD, Connection
+from .openai import Ask
+
+
+class Answer:
+    """The answer to one request.
+
+    ``trouble_at`` is the token at which ``trouble`` is called instead of writing on as usual: a stall or a cut.
+
+    Attributes:
+        request_id: of the engine.
+        arrived, first, last: monotonic ns of the request's last byte, and of its first and latest token.
+        count: tokens so far.
+        texts: of each token, where the words of the vocabulary are not all of it (a stop string); empty texts are
+            tokens that a client does not see.
+        gone: called when the client has left before the end.
+        ended: called when it is over, with whether it is complete.
+    """
+
+    __slots__ = (
+        "_held", "_stalled", "_vocabulary", "arrived", "ask", "cached", "connection", "count", "ended", "first", "gone",
+        "last", "output_tokens", "place", "plain", "reason", "request_id", "start", "template", "texts", "trouble",
+        "trouble_at", "words", "write",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: Connection,
+        ask: Ask,
+        request_id: int,
+        *,
+        arrived: int,
+        model: str,
+        vocabulary: Vocabulary,
+        output_tokens: int,
+        reason: str,
+        texts: Sequence[str] | None = None,
+    ) -> None:
+        self.connection, self.ask, self.request_id, self.arrived = connection, ask, request_id, arrived
+        self.words, self.output_tokens, self.reason, self.texts = vocabulary.bytes, output_tokens, reason, texts
+        prefix = "chatcmpl" if ask.chat else "cmpl"
+        self.template = Template(ask, f"{prefix}-{request_id}", model, len(ask.prompt))
+        self._vocabulary = vocabulary
+        self.start = self.place = word_of(request_id, vocabulary)
+        self.count = self.first = self.last = self.cached = 0
+        self.plain = ask.stream and texts is None and not ask.continuous_usage
+        self.trouble_at = -1
+        self.trouble: Callable[[Answer], None] | None = None
+        self.gone: Callable[[Answer], None] | None = None
+        self.ended: Callable[[Answer, bool], None] | None = None
+        self.write: Callable[[bytes], None] = connection.write
+        self._stalled = False
+        self._held: list[bytes] = []
+
+    def open(self) -> None:
+        """The request was accepted: a stream's head goes out at once."""
+        self.connection.answering = self
+        if self.ask.stream:
+            self.write(STREAM_HEAD)
+
+    def token(self) -> None:
+        """One token that is neither the first nor the last; the driver does the same for plain ones by itself."""
+        word = self._word()
+        self.count += 1
+        if self.count == self.trouble_at and self.trouble is not None:
+            self.trouble(self)
+        if word and self.ask.stream:
+            self.write(self.template.event(word, self.count))
+
+    def first_token(self) -> None:
+        """The first token, where it is not also the last."""
+        if self.ask.stream:
+            self.write(self.template.role())
+        self.token()
+
+    def last_token(self) -> None:
+        """The last token, and with it the end of the exchange."""
+        only = self.count == 0
+        word = self._word()
+        self.count += 1
+        if not self.ask.stream:
+            self._finish(self._whole())
+            return
+        last = self.template.last(word, self.reason, self.count, self.cached)
+        self._finish(self.template.role() + last if only else last)
+
+    def hold(self, seconds: float) -> None:
+        """Write nothing for so long; what comes meanwhile is written then."""
+        self._stalled = True
+        self.write = self._held.append
+        asyncio.get_running_loop().call_later(seconds, self._release)
+
+    def cut(self) -> None:
+        """Break the connection off in the middle of the answer."""
+        self.connection.cut()
+        self.write = self._held.append
+        self.client_gone()
+
+    def client_gone(self) -> None:
+        if self.gone is not None:
+            self.gone(self)
+
+    def _release(self) -> None:
+        data = b"".join(self._held)
+        self._stalled = False
+        self.write = self.connection.write
+        if not self.connection.transport.is_closing():
+            self._finish(data) if self.count == self.output_tokens else self.write(data)
+
+    def _finish(self, data: bytes) -> None:
+        if self._stalled:
+            self.write(data)  # the exchange ends with the stall
+        elif self.ask.stream:
+            self.write(data)
+            self.connection.done()
+        else:
+            self.connection.reply(200, data)
+
+    def _word(self) -> bytes:
+        if self.texts is not None:
+            text = self.texts[self.count]
+            return text.encode("ascii")
+        words, place = self.words, self.place
+        self.place = (place + STRIDE) % len(words)
+        return words[place][1:] if self.ask.chat and self.count == 0 else words[place]
+
+    def _whole(self) -> bytes:
+        ask = self.ask
+        texts = self.texts
+        if texts is None:
+            texts = self._vocabulary.texts_of(self.start, self.count, ask.chat)
+        counts = usage(len(ask.prompt), self.count, self.cached)
+        template = self.template
+        return whole(ask, template.answer_id, template.model, "".join(texts), self.reason, counts)
+
+
+def word_of(request_id: int, vocabulary: Vocabulary) -> int:
+    """Where in the vocabulary the answer to a request begins."""
+    return request_id * 2654435761 % len(vocabulary.bytes)

@@ -1,0 +1,156 @@
+"""A replica's /metrics: vLLM's names, types, labels and buckets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .histogram import Histogram
+
+TTFT_BUCKETS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    160.0, 640.0, 2560.0,
+)  # fmt: skip
+TOKEN_BUCKETS = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+)  # fmt: skip
+REQUEST_BUCKETS = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
+    1920.0, 7680.0,
+)  # fmt: skip
+ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+LATENESS_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+REASONS = ("stop", "length", "abort", "error")
+LATE_S = 0.002
+"""An emission later than this counts as late."""
+
+
+def one_two_five(limit: int) -> list[int]:
+    """1, 2, 5, 10, 20, 50, ... up to ``limit``, as vLLM's buckets for tokens."""
+    bounds = (m * 10**e for e in range(12) for m in (1, 2, 5))
+    return [bound for bound in bounds if bound <= limit]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What an engine says of itself at one moment; the last three are totals, the last two in tokens."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+    preemptions: int
+    prefix_queries: int
+    prefix_hits: int
+
+
+class VllmMetrics(Collector):
+    """Counts of one replica. The attributes are written by its driver, ``collect`` reads them.
+
+    Args:
+        state: asked at every scrape.
+        cache_config: labels of vllm:cache_config_info.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        engine: int,
+        max_model_len: int,
+        state: Callable[[], EngineState],
+        cache_config: dict[str, str],
+    ) -> None:
+        self._labels = {"model_name": model, "engine": str(engine)}
+        self._state, self._cache_config = state, cache_config
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self.finished: Counter[str] = Counter()
+        self.late = 0
+        self._histograms: list[Histogram] = []
+        tokens = one_two_five(max_model_len)
+        make = self._histogram
+        self.ttft = make("time_to_first_token_seconds", "Histogram of time to first token in seconds.", TTFT_BUCKETS)
+        self.itl = make("inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", TOKEN_BUCKETS)
+        self.tpot = make(
+            "request_time_per_output_token_seconds", "Time per output token of a request in seconds.", TOKEN_BUCKETS
+        )
+        self.e2e = make("e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", REQUEST_BUCKETS)
+        self.queue = make("request_queue_time_seconds", "Time spent in WAITING phase for request.", REQUEST_BUCKETS)
+        self.inference = make(
+            "request_inference_time_seconds", "Time spent in RUNNING phase for request.", REQUEST_BUCKETS
+        )
+        self.prefill = make("request_prefill_time_seconds", "Time spent in PREFILL phase for request.", REQUEST_BUCKETS)
+        self.decode = make("request_decode_time_seconds", "Time spent in DECODE phase for request.", REQUEST_BUCKETS)
+        self.request_prompt = make("request_prompt_tokens", "Number of prefill tokens processed.", tokens)
+        self.request_generation = make("request_generation_tokens", "Number of generation tokens processed.", tokens)
+        self.max_tokens = make("request_params_max_tokens", "Histogram of the max_tokens request parameter.", tokens)
+        self.iteration = make("iteration_tokens_total", "Number of tokens per engine_step.", ITERATION_BUCKETS)
+        self.lateness = Histogram(
+            "llm_d_benchmark_simulator_emission_lateness_seconds",
+            "How long after its time by the model a token was written to its connection.",
+            LATENESS_BUCKETS,
+            self._labels,
+        )
+        self._histograms.append(self.lateness)
+
+    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...] | list[int]) -> Histogram:
+        made = Histogram(f"vllm:{name}", documentation, buckets, self._labels)
+        self._histograms.append(made)
+        return made
+
+    def fold_if_long(self) -> None:
+        """Keep what waits to be counted bounded; called off the hot path."""
+        for histogram in self._histograms:
+            histogram.fold_if_long()
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._state()
+        yield self._gauge("num_requests_running", "Number of requests in model execution batches.", state.running)
+        yield self._gauge("num_requests_waiting", "Number of requests waiting to be processed.", state.waiting)
+        yield self._gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", state.kv_usage)
+        yield self._counter("num_preemptions", "Cumulative number of preemption from the engine.", state.preemptions)
+        yield self._counter(
+            "prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens.", state.prefix_queries
+        )
+        yield self._counter(
+            "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", state.prefix_hits
+        )
+        yield self._counter("prompt_tokens", "Number of prefill tokens processed.", self.prompt_tokens)
+        yield self._counter("generation_tokens", "Number of generation tokens processed.", self.generation_tokens)
+        success = CounterMetricFamily(
+            "vllm:request_success",
+            "Count of successfully processed requests.",
+            labels=[*self._labels, "finished_reason"],
+        )
+        for reason in REASONS:
+            success.add_metric([*self._labels.values(), reason], self.finished[reason])
+        yield success
+        for histogram in self._histograms:
+            yield histogram.family()
+        late = CounterMetricFamily(
+            "llm_d_benchmark_simulator_emissions_late",
+            f"Tokens written more than {LATE_S * 1000:g} ms after their time by the model.",
+            labels=list(self._labels),
+        )
+        late.add_metric(list(self._labels.values()), self.late)
+        yield late
+        info = GaugeMetricFamily(
+            "vllm:cache_config_info",
+            "Information of the LLMEngine CacheConfig",
+            labels=[*self._cache_config, "engine"],
+        )
+        info.add_metric([*self._cache_config.values(), self._labels["engine"]], 1)
+        yield info
+
+    def _gauge(self, name: str, documentation: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"vllm:{name}", documentation, labels=list(self._labels))
+        family.add_metric(list(self._labels.values()), value)
+        return family
+
+    def _counter(self, name: str, documentation: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"vllm:{name}", documentation, labels=list(self._labels))
+        family.add_metric(list(self._labels.values()), value)
+        return family
