@@ -133,7 +133,7 @@ def _run(
     async def go() -> tuple[Records, list[Event]]:
         job = LoadJob(
             endpoint=endpoint,
-            config=LoadConfig(concurrency=4, num_requests=count),
+            config=LoadConfig(concurrency=4, num_requests=count, native=native or {}),
             stages=_Stages(loads),
             schedule=_Sessions(count, endpoint.model or ""),
             log_dir=folder,
