@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .aliases import MetricRef, check_factor, parse_metric, parse_metrics
 from .fields import Criterion, Latency, Limit, Model, Scalar, Seconds, TokenPrice, TokenRate
+from .target import TargetConfig
 
 
 def _metric(name: str) -> str:
@@ -166,14 +167,39 @@ class PassCriteria(Model):
 
 
 class RegressionTesting(Model):
-    """``spec.regression_testing``: compare two versions."""
+    """``spec.regression_testing``: compare two versions, run in turns.
 
-    baseline_version: str = Field(description="version compared with")
-    test_version: str = Field(description="version under test")
+    What a version is: its entry in ``targets``; else ``spec.target`` with the version in place of ``{version}``.
+    """
+
+    baseline_version: str = Field("baseline", description="version compared with")
+    test_version: str = Field("test", description="version under test")
+    targets: dict[str, TargetConfig] = Field(
+        {}, description="version: its target, as spec.target; --baseline-url and --test-url are short for two of them"
+    )
     test_suite: list[Literal["functionality_tests", "performance_tests", "stability_tests"]] = Field(
         [], description="what is compared"
     )
     pass_criteria: PassCriteria = PassCriteria()
+    metrics: list[MetricName] = Field(
+        [], description="metrics that decide; default: ttft.mean, tpot.mean, e2e.mean, throughput, where measured"
+    )
+    min_runs: int = Field(5, ge=2, le=100, description="runs of each version before anything is judged")
+    max_runs: int = Field(20, ge=2, le=1000, description="the most runs of each version")
+    time_budget: Seconds | None = Field(None, gt=0, description="start no further pair of runs after this long")
+
+    @model_validator(mode="after")
+    def _versions(self) -> RegressionTesting:
+        if self.baseline_version == self.test_version:
+            raise ValueError(f"both versions are '{self.test_version}'; give the two sides different names")
+        if unknown := sorted(self.targets.keys() - {self.baseline_version, self.test_version}):
+            raise ValueError(
+                f"targets has '{', '.join(unknown)}', which is neither baseline_version '{self.baseline_version}' "
+                f"nor test_version '{self.test_version}'"
+            )
+        if self.max_runs < self.min_runs:
+            raise ValueError(f"max_runs {self.max_runs} is under min_runs {self.min_runs}")
+        return self
 
 
 class EvaluationMetrics(Model):
