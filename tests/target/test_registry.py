@@ -19,7 +19,7 @@ def test_an_unknown_type_has_the_nearest_spelling_and_the_list() -> None:
     assert "existing, local, process" in str(caught.value.advice)
 
 
-@pytest.mark.parametrize("kind", ["simulator", "kubernetes"])
+@pytest.mark.parametrize("kind", ["kubernetes"])
 def test_what_later_versions_run_is_said_with_an_alternative(kind: str) -> None:
     with pytest.raises(ConfigError, match="not available in this version") as caught:
         create_target(TargetConfig(type=kind))

@@ -116,6 +116,8 @@ def secrets_of(target: TargetConfig, *, env: Mapping[str, str] | None = None) ->
     """Every secret that a target names and that is there, so that it can be kept out of logs and files."""
     block = getattr(target, target.type, None)
     sources = [getattr(block, "api_key", None), *(getattr(block, "headers", None) or {}).values()]
+    if variable := getattr(block, "api_key_env", None):
+        sources.append(SecretSource(env=variable))
     found = [resolve_api_key(None, env=env)]
     for source in sources:
         if isinstance(source, SecretSource):

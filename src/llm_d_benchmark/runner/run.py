@@ -124,7 +124,7 @@ class _Run:
                 "tool_version": VERSION,
                 "command": self.options.command,
                 "config_digest": self.loaded.digest,
-                "simulated": False,
+                "simulated": self.target_config.type == "simulator",
                 "started": self.bus.now(),
                 "clock_offset": self.bus.clock_offset,
                 "start_at": self.options.start_at,

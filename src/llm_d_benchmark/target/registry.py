@@ -12,7 +12,6 @@ from .api import Target
 
 GROUP = "llm_d_benchmark.targets"
 LATER = {
-    "simulator": "--target local measures a small real model on this machine instead",
     "kubernetes": "deploy the server yourself, make it reachable (kubectl port-forward), and give --url URL",
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ...config.simulator import SimulatorTargetConfig
 from ...domain.errors import BenchmarkError
-from .serve import listen, run
+from .serve import run
+from .sockets import listen
 
 
 def main(argv: list[str]) -> int:

@@ -25,7 +25,7 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str, kind: str = "BadRequestError", param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+        self.body: dict[str, object] = {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
 class _StreamOptions(msgspec.Struct):

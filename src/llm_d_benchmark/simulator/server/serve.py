@@ -16,7 +16,6 @@ from ...config.secrets import resolve_secret
 from ...config.simulator import SimulatorTargetConfig
 from ...config.target import SecretSource
 from ...domain.endpoint import Secret
-from ...domain.errors import TargetError
 from ..api import EngineRequest
 from ..fleet import build_engines
 from ..profiles import Profile, load_profile
@@ -26,46 +25,6 @@ from .clock import Clock, monotonic_ns
 from .http import Connection
 from .replica import Replica
 from .router_metrics import RouterMetrics
-
-BACKLOG = 4096
-
-
-def listen(host: str, port: int | None, count: int) -> list[socket.socket]:
-    """Sockets at ``count`` ports that follow each other, from ``port`` on, or from some free one.
-
-    Raises:
-        TargetError: one of them is taken, or the host is not an address of this machine.
-    """
-    for _ in range(1 if port else 50):
-        opened: list[socket.socket] = []
-        try:
-            for k in range(count):
-                at = (port or 0) + k if port or not opened else opened[0].getsockname()[1] + k
-                opened.append(_bound(host, at))
-        except (OSError, OverflowError) as error:
-            for one in opened:
-                one.close()
-            if port:
-                raise TargetError(
-                    f"port {port + len(opened)} of {host} cannot be opened: {error}",
-                    advice=f"this deployment takes the {count} ports from {port} on; choose another 'port', or leave "
-                    "it out to have free ones chosen",
-                ) from None
-        else:
-            return opened
-    raise TargetError(f"no {count} ports in a row can be opened on {host}", advice="is it an address of this machine?")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.listen(BACKLOG)
-    except (OSError, OverflowError):
-        bound.close()
-        raise
-    return bound
 
 
 @asynccontextmanager
