@@ -1,4 +1,4 @@
-"""The Python kit's example passes the suite that every load generator passes."""
+"""The Python kit's example passes the suites of custom generators."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from pathlib import Path
 import pytest
 
 from llm_d_benchmark.domain.endpoint import Endpoint
-from llm_d_benchmark.loadgen.api import LoadGenerator
-from llm_d_benchmark.loadgen.registry import load_generator
-from llm_d_benchmark.testing.load_generator import LoadGeneratorConformance
+from llm_d_benchmark.testing.protocol import ProtocolConformance
 from tests.support.openai_server import OpenAIServer
 
 EXAMPLE = Path(__file__).parents[2] / "sdk/python/examples/openai_asyncio.py"
 
 
-class TestPython(LoadGeneratorConformance):
-    native = {"command": [sys.executable, str(EXAMPLE)]}
-
-    @pytest.fixture
-    def generator(self) -> LoadGenerator:
-        return load_generator("command")
+class TestPython(ProtocolConformance):
+    command = (sys.executable, str(EXAMPLE))
 
     @pytest.fixture
     def endpoint(self) -> Iterator[Endpoint]:

@@ -39,9 +39,11 @@ class Wire:
         await asyncio.to_thread(self._writer.join)
 
     def _read(self) -> None:
-        for line in sys.stdin.buffer:
-            with suppress(RuntimeError):  # the loop has just been closed
-                self._loop.call_soon_threadsafe(self._take, json.loads(line))
+        # not sys.stdin, whose lock a thread that waits for a line would hold while the interpreter ends
+        with open(0, "rb", closefd=False) as lines:
+            for line in lines:
+                with suppress(RuntimeError):  # the loop has just been closed
+                    self._loop.call_soon_threadsafe(self._take, json.loads(line))
         os._exit(1)  # the tool is gone: nobody wants this load any more
 
     def _write(self) -> None:
