@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
-from . import analyze, config, doctor, generators, import_, merge, report, run
+from . import analyze, config, doctor, generators, import_, merge, report, run, simulator
 
 app = typer.Typer(
     name="llm-d-benchmark",
@@ -34,6 +34,7 @@ app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(generators.app, name="generators")
+app.add_typer(simulator.app, name="simulator")
 
 
 def _version(value: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -25,8 +26,7 @@ def main(argv: list[str]) -> int:
     config = SimulatorTargetConfig.model_validate(options["config"])
     try:
         sockets = listen(options["host"], config.port, 1 + config.replicas)
-        print(f"listening on {[s.getsockname()[1] for s in sockets]}", flush=True)
-        run(config, sockets)
+        run(config, sockets, host=options["host"], say=functools.partial(print, flush=True))
     except BenchmarkError as error:
         print(f"{error.message}{f' ({error.advice})' if error.advice else ''}", file=sys.stderr)
         return int(error.exit_code)

@@ -7,7 +7,7 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from prometheus_client import CollectorRegistry
@@ -25,6 +25,7 @@ from .clock import Clock, monotonic_ns
 from .http import Connection
 from .replica import Replica
 from .router_metrics import RouterMetrics
+from .sockets import url_of
 
 
 @asynccontextmanager
@@ -51,8 +52,17 @@ async def serving(
         yield
 
 
-def run(config: SimulatorTargetConfig, sockets: Sequence[socket.socket]) -> None:
+def run(
+    config: SimulatorTargetConfig,
+    sockets: Sequence[socket.socket],
+    *,
+    host: str = "127.0.0.1",
+    say: Callable[[str], object] = print,
+) -> None:
     """Serve until SIGINT or SIGTERM, on an event loop of this thread's own.
+
+    Args:
+        say: takes lines that tell where it listens, and when it has stopped.
 
     Raises:
         ConfigError: the profile does not fit, or the variable with the key is not set.
@@ -64,12 +74,24 @@ def run(config: SimulatorTargetConfig, sockets: Sequence[socket.socket]) -> None
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    router, *replicas = [url_of(host, one.getsockname()[1]) for one in sockets]
+    lines = [
+        f"{profile.model} as {profile.name}: {config.replicas} replica(s) of {config.tensor_parallel_size} GPU(s), "
+        f"{profile.num_gpu_blocks(config)} KV blocks of {config.block_size} tokens each, up to "
+        f"{profile.max_model_len} tokens a request",
+        f"router    {router}/v1  policy {config.router.policy}, metrics {router}/metrics",
+        *(f"replica {k} {url}/v1  metrics {url}/metrics" for k, url in enumerate(replicas)),
+    ]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signal(config, profile, sockets, api_key))
+        runner.run(_until_signal(config, profile, sockets, api_key, lambda: say("\n".join(lines))))
 
 
 async def _until_signal(
-    config: SimulatorTargetConfig, profile: Profile, sockets: Sequence[socket.socket], api_key: Secret | None
+    config: SimulatorTargetConfig,
+    profile: Profile,
+    sockets: Sequence[socket.socket],
+    api_key: Secret | None,
+    ready: Callable[[], object],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,6 +100,8 @@ async def _until_signal(
         # What has been made until now stays; collecting over it would hold tokens up.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 50, 1000)
+        ready()
         await stop.wait()
 
 

@@ -1,0 +1,16 @@
+"""``llm-d-benchmark simulator``: a simulated deployment, to serve, to run through in virtual time, to calibrate."""
+
+from __future__ import annotations
+
+import typer
+
+from .serve import serve
+
+HELP = "A model of an inference server: serve it, run a benchmark in virtual time, calibrate it."
+app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
+app.command("serve")(serve)
+
+
+@app.callback()
+def group() -> None:
+    """A model of an inference server: serve it, run a benchmark in virtual time, calibrate it."""
