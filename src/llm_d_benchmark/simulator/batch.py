@@ -63,7 +63,11 @@ class DecodeBatch:
         progress.computed += end - progress.joined - 1
         self.context -= progress.computed
         progress.generated += end - progress.joined
-        progress.pieces.append(self._log.between(progress.joined, end))
+        progress.pieces.append(self.times(progress))
+
+    def times(self, progress: Progress) -> FloatArray:
+        """Token times of a member's present stay."""
+        return self._log.between(progress.joined, self._log.next)
 
     def done(self) -> Iterator[Progress]:
         """Take out the members whose last token has been made."""

@@ -105,6 +105,11 @@ class Engine:
         return len(self._batch) + (self._partial is not None) + len(self._whole)
 
     @property
+    def batch_size(self) -> int:
+        """Sequences that get a token in each of the planned steps."""
+        return len(self._batch)
+
+    @property
     def free_blocks(self) -> int:
         """KV blocks that no sequence holds."""
         return self._pool.free
@@ -130,9 +135,12 @@ class Engine:
     def idle(self) -> bool:
         return not self._requests
 
-    def find(self, request_id: int) -> Progress | None:
-        """A request that has not ended."""
-        return self._requests.get(request_id)
+    def token_times(self, progress: Progress, planned: int = 0) -> FloatArray:
+        """When a request got its tokens so far, and in the first ``planned`` of the planned steps."""
+        pieces = list(progress.pieces)
+        if self._batch.members.get(progress.request.request_id) is progress:
+            pieces += [self._batch.times(progress), self._ends[:planned]]
+        return np.concatenate(pieces or [np.empty(0)])
 
     # requests
 

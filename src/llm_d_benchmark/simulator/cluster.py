@@ -1,0 +1,253 @@
+"""A simulated deployment in virtual time: a router before replicas, with what goes wrong on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from ..config.simulator import SimulatorTargetConfig
+from .api import EngineRequest, FloatArray
+from .fleet import build_engines
+from .profiles import Profile
+from .progress import Progress
+from .router import Router
+from .server.fate import Fate, Fates
+from .tokens import BlockHasher, Ids, TokenReader
+from .virtual import Timer, VirtualLoop, VirtualReplica
+
+REFUSAL_S = 0.001
+"""Until a refusal is answered; in no time at all a closed loop against a server that refuses would never get on."""
+COMPLETION_TOKENS = 16
+"""Of a completion that sets no max_tokens; a chat answer may fill the context. As vLLM has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request as it reaches the server.
+
+    Attributes:
+        ids: tokens of the prompt, template included.
+        answer_seed: the answer's tokens are those of this seed (see ``TokenReader.made``), where a later prompt will
+            contain them.
+    """
+
+    ids: Ids
+    model: str
+    chat: bool
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    session: str | None = None
+    answer_seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        status: HTTP status.
+        times: when each token came, seconds.
+        cut: the connection broke before the end.
+        reason: finish_reason of a whole answer.
+    """
+
+    status: int
+    times: FloatArray = field(default_factory=lambda: np.empty(0))
+    cached_tokens: int = 0
+    cut: bool = False
+    reason: str = "length"
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A request under way."""
+
+    done: Callable[[Reply], None]
+    request: EngineRequest
+    fate: Fate
+    tokens: int
+    reason: str
+    progress: Progress | None = None
+    replica: VirtualReplica | None = None
+    cached_tokens: int = 0
+    prefilling: bool = False
+    reply: Reply | None = None
+    timer: Timer | None = None
+
+
+class Cluster:
+    """The replicas of a configuration behind their router. ``send`` and ``cancel`` happen at ``loop.now``."""
+
+    def __init__(self, config: SimulatorTargetConfig, profile: Profile, loop: VirtualLoop) -> None:
+        self.profile = profile
+        self.loop = loop
+        self.reader = TokenReader()
+        self._config = config
+        self._fates = Fates(config)
+        self._numbers = count()
+        self._live: dict[int, Exchange] = {}
+        self._hasher = BlockHasher(config.block_size) if config.enable_prefix_caching else None
+        self.replicas = [VirtualReplica(e, loop, self._finished) for e in build_engines(config, profile)]
+        split = config.disaggregation.prefill_replicas if config.disaggregation else 0
+        self._prefill, self._decode = self.replicas[:split], self.replicas[split:]
+        self._router = Router(config.router, config.seed)
+        self._prefill_router = Router(config.router, config.seed + 1)
+
+    def generated(self) -> int:
+        """Tokens of answers made until now."""
+        return sum(r.generated() for r in self._decode)
+
+    def first_token(self, exchange: Exchange) -> bool:
+        """Whether a token of it has come by now."""
+        return exchange.reply is not None or bool(len(self._times(exchange)))
+
+    def send(self, ask: Ask, done: Callable[[Reply], None]) -> Exchange | None:
+        """A request arrives at the router; ``done`` is called when it has been answered. None where it is refused."""
+        limit = self._room(ask)
+        if limit is None:
+            self._refuse(404 if ask.model != self.profile.model else 400, done)
+            return None
+        number = next(self._numbers)
+        fate = self._fates.of(number)
+        if fate.http_429 or fate.http_500:
+            self._refuse(429 if fate.http_429 else 500, done)
+            return None
+        tokens, reason = limit, "length"
+        if fate.length is not None and not ask.ignore_eos and fate.length < tokens:
+            tokens, reason = max(1, fate.length, ask.min_tokens), "stop"
+        exchange = Exchange(done, self._request(number, ask, tokens), fate, tokens, reason)
+        if tokens == 1:
+            exchange.fate = Fate()
+        if self._submit(exchange, bool(self._prefill)):
+            return exchange
+        self._refuse(429, done)
+        return None
+
+    def cancel(self, exchange: Exchange) -> FloatArray:
+        """The client goes away; the times of the tokens it got until now."""
+        self._live.pop(exchange.request.request_id, None)
+        if exchange.timer is not None:
+            self.loop.cancel(exchange.timer)
+        times = self._times(exchange)
+        if exchange.replica is not None and exchange.progress is not None:
+            exchange.replica.abort(exchange.progress)
+        return times
+
+    def _room(self, ask: Ask) -> int | None:
+        """Tokens the answer may have; None where vLLM refuses the request."""
+        room = self.profile.max_model_len - len(ask.ids)
+        wanted = ask.max_tokens
+        if wanted is None:
+            wanted = room if ask.chat else min(COMPLETION_TOKENS, room)
+        sound = len(ask.ids) > 0 and 1 <= wanted <= room and ask.min_tokens <= wanted
+        return wanted if sound and ask.model == self.profile.model else None
+
+    def _refuse(self, status: int, done: Callable[[Reply], None]) -> None:
+        self.loop.at(self.loop.now + REFUSAL_S, done, Reply(status))
+
+    def _request(self, number: int, ask: Ask, tokens: int) -> EngineRequest:
+        blocks: list[int] = []
+        filled: list[int] = []
+        if self._hasher is not None:
+            ids = ask.ids
+            if ask.answer_seed is not None:
+                ids = np.concatenate([ids, self.reader.made(ask.answer_seed, tokens)])
+            blocks = self._hasher(ids)
+            full = len(ask.ids) // self._config.block_size
+            blocks, filled = blocks[:full], blocks[full:]
+        return EngineRequest(number, len(ask.ids), tokens, blocks, ask.session, filled)
+
+    def _submit(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> bool:
+        """Give a request to a replica; False where its queue is full."""
+        request = exchange.request
+        router, replicas = (self._prefill_router, self._prefill) if prefill else (self._router, self._decode)
+        replica = replicas[router.pick(request, replicas)]
+        queue = self._config.failures.max_queue
+        if queue is not None and replica.waiting >= queue:
+            return False
+        tokens = exchange.tokens
+        if prefill:
+            tokens = 1
+        elif exchange.fate.cut:
+            tokens = trouble_at(tokens)  # the client is gone with that token
+        sent = EngineRequest(
+            request.request_id, request.prompt_tokens, tokens, request.blocks, request.session,
+            () if prefill else request.output_blocks, transferred,
+        )  # fmt: skip
+        self._live[request.request_id] = exchange
+        exchange.prefilling, exchange.replica = prefill, replica
+        exchange.progress = replica.submit(sent)
+        return True
+
+    def _finished(self, progress: Progress) -> None:
+        exchange = self._live.get(progress.request.request_id)
+        if exchange is None:
+            return  # cancelled during the step that finished it
+        if exchange.prefilling:
+            self._transfer(exchange, progress)
+            return
+        del self._live[progress.request.request_id]
+        exchange.replica = None
+        if exchange.progress is None or not self._prefill:
+            exchange.cached_tokens = progress.cached_tokens
+        times, fate = progress.token_times, exchange.fate
+        if fate.stall:
+            times = stalled(times, exchange.tokens, self._config.failures.stall_time)
+        if fate.cut:
+            reply = Reply(200, times[:-1], exchange.cached_tokens, cut=True)
+        else:
+            reply = Reply(200, times, exchange.cached_tokens, reason=exchange.reason)
+        end = float(times[-1])
+        if end <= self.loop.now:
+            exchange.done(reply)
+        else:
+            exchange.reply, exchange.timer = reply, self.loop.at(end, exchange.done, reply)
+
+    def _transfer(self, exchange: Exchange, progress: Progress) -> None:
+        """Send the KV cache of a prompt to a replica that decodes; what that has in its own cache is not sent."""
+        rules = self._config.disaggregation
+        assert rules is not None
+        request = exchange.request
+        exchange.cached_tokens = progress.cached_tokens
+        exchange.replica = exchange.progress = None
+        there = max(r.cached_prefix(request) for r in self._decode)
+        size = (request.prompt_tokens - there) * self.profile.kv_bytes_per_token
+        seconds = rules.transfer_latency + size / rules.transfer_bandwidth
+        exchange.timer = self.loop.at(self.loop.now + seconds, self._arrived, exchange)
+
+    def _arrived(self, exchange: Exchange) -> None:
+        exchange.timer = None
+        if not self._submit(exchange, False, exchange.request.prompt_tokens):
+            self._live.pop(exchange.request.request_id, None)
+            exchange.done(Reply(429))
+
+    def _times(self, exchange: Exchange) -> FloatArray:
+        """Token times until now, as the client sees them."""
+        if exchange.reply is not None:
+            times = exchange.reply.times
+        elif exchange.prefilling or exchange.replica is None or exchange.progress is None:
+            return np.empty(0)
+        else:
+            times = exchange.replica.times(exchange.progress)
+            if exchange.fate.stall:
+                times = stalled(times, exchange.tokens, self._config.failures.stall_time)
+        return times[times <= self.loop.now]
+
+
+def trouble_at(tokens: int) -> int:
+    """The token (from 1) with which an answer stalls, or before which its connection is cut; of at least 2."""
+    return tokens // 2
+
+
+def stalled(times: FloatArray, tokens: int, seconds: float) -> FloatArray:
+    """Token times of an answer of ``tokens`` that stalls: what is made during the stall comes at its end."""
+    first = trouble_at(tokens) - 1
+    if first >= len(times):
+        return times
+    times = times.copy()
+    times[first:] = np.maximum(times[first:], times[first] + seconds)
+    return times
