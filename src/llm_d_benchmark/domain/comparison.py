@@ -97,6 +97,14 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one probe of an API saw: whether the behaviour is there, and how in a few words (never response text)."""
+
+    works: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Behaviour:
     """One behaviour of the API, probed on both sides. ``change``: none, gained, lost or changed."""
 
