@@ -12,7 +12,6 @@ from .model import BenchmarkConfig
 from .resolve import resolve_target
 from .spelling import nearest
 
-EXTERNAL_GENERATORS = frozenset({"fmperf", "inference-perf", "guidellm", "aiperf", "vllm-bench", "command"})
 BUILT_IN_TARGETS = frozenset({"existing", "process", "local", "simulator", "kubernetes"})
 UNMEASURED = frozenset(
     {
@@ -88,7 +87,7 @@ def _generators(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Findin
     for kind in dict.fromkeys(g.type for g in config.spec.benchmark.load_generators):
         if kind in installed:
             continue
-        hint = "" if kind in EXTERNAL_GENERATORS else nearest(kind, [*installed, *EXTERNAL_GENERATORS])
+        hint = nearest(kind, installed)
         yield Finding(
             "generator_unavailable",
             Severity.ERROR,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..config.load import LoadConfig
 from ..domain.endpoint import Endpoint
@@ -66,3 +66,12 @@ class LoadGenerator(Protocol):
         ...
 
     def run(self, job: LoadJob) -> AsyncIterator[Records | Event]: ...
+
+
+@runtime_checkable
+class NeedsInstalling(Protocol):
+    """A load generator that can be registered here without being able to run here."""
+
+    def missing(self, config: LoadConfig) -> Finding | None:
+        """What is not installed, as an error with what to do; None where nothing is missing. No network."""
+        ...

@@ -26,6 +26,8 @@ def schedule_lines(config: BenchmarkConfig, events: Sequence[Event], parts: Iter
         elif event.type is EventType.STAGE_START:
             starts[int(event.data["stage"])] = int(event.data["start"])
             stages.setdefault(generator, []).append(int(event.data["stage"]))
+        elif event.type is EventType.STAGE_END:  # an external tool's load starts well after its stage
+            starts[int(event.data["stage"])] = int(event.data["start"])
     for index, numbers in stages.items():
         yield head_line(numbers, workload_options(config.spec.benchmark.load_generators[index].config))
     yield csv_line(ROW_COLUMNS)

@@ -13,7 +13,6 @@ from ..config.resolve import resolve_target
 from ..domain.events import Finding
 from ..domain.schedule import Shard, Stage
 from ..loadgen.native.fleet import worker_count
-from ..loadgen.registry import load_generator
 from ..target.registry import create_target
 from ..workload.arrivals import expected_arrivals
 from .prepare import stages_of
@@ -82,7 +81,6 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
     lengths = []
     workers = 0
     for spec in config.spec.benchmark.load_generators:
-        findings += load_generator(spec.type).check(spec.config)
         source = stages_of(config, spec.config, len(stages))
         stages += [
             PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s), shard), s.load_s)

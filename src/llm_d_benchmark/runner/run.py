@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..config.availability import unavailable
 from ..config.layers import LoadedConfig
+from ..config.model import BenchmarkConfig
 from ..config.resolve import resolve_target
 from ..config.target import TargetConfig
 from ..domain.endpoint import Endpoint
@@ -20,6 +21,7 @@ from ..domain.records import Records
 from ..domain.result import RunResult
 from ..domain.version import VERSION
 from ..loadgen import registry as generators
+from ..loadgen.api import NeedsInstalling
 from ..loadgen.native.roundtrip import idle_round_trip
 from ..store.writer import RunWriter
 from ..target import registry as targets
@@ -46,11 +48,28 @@ def preflight(loaded: LoadedConfig) -> list[Finding]:
         ConfigError: the run is impossible; the message lists every reason.
     """
     findings = unavailable(loaded.config, set(targets.available()), set(generators.available()))
+    _refuse(findings)
+    findings += generator_findings(loaded.config)
+    _refuse(findings)
+    return [*loaded.warnings, *findings]
+
+
+def generator_findings(config: BenchmarkConfig) -> list[Finding]:
+    """What the load generators cannot do of their configurations, and what of them is not installed."""
+    found: list[Finding] = []
+    for spec in config.spec.benchmark.load_generators:
+        generator = generators.load_generator(spec.type)
+        missing = generator.missing(spec.config) if isinstance(generator, NeedsInstalling) else None
+        found += [*([missing] if missing else []), *generator.check(spec.config)]
+    return list(dict.fromkeys(found))
+
+
+def _refuse(findings: Iterable[Finding]) -> None:
+    """Raises ConfigError where a finding makes the run impossible."""
     errors = [f for f in findings if f.severity is Severity.ERROR]
     if errors:
         advice = "\n".join(f.advice for f in errors if f.advice)
         raise ConfigError("\n".join(f.message for f in errors), advice=advice or None)
-    return [*loaded.warnings, *findings]
 
 
 async def run(
@@ -166,9 +185,6 @@ class _Run:
             sizer=[job.sizer.to_dict() for job in jobs],
             idle_round_trip_s=await idle_round_trip(endpoint),
         )
-        for job in jobs:
-            for finding in job.generator.check(job.spec.config):
-                self.bus.finding(finding)
         return endpoint, jobs
 
     async def _benchmark(self, writer: RunWriter, endpoint: Endpoint, jobs: list[Prepared]) -> None:
