@@ -9,9 +9,8 @@ from ..domain.events import Finding, Severity
 from ..domain.records import MISSING, Records
 from ..domain.result import Measured, Scalar
 
-RELATIVE = 0.02
-FLOOR_S = 0.0002
-"""Tools round: smaller differences are none."""
+RELATIVE, FLOOR_S = 0.05, 0.005
+"""Some tools end a request with its last token, others with the end of the response: smaller differences are none."""
 
 
 def inconsistencies(

@@ -27,6 +27,8 @@ REPORTS = "reports"
 MAX_QUEUED = 200_000
 """Requests that inference-perf is given at most for a closed loop bounded by time: it queues them all beforehand."""
 PER_SLOT_S = 50
+MAX_PREPARED = 5_000
+"""Prompts with shared prefixes that it makes at most; it makes them before it starts."""
 LAUNCH = "launch.py"
 HEADERS_ENV = "LLM_D_BENCHMARK_TOOL_HEADERS"
 SECONDS_ENV = "LLM_D_BENCHMARK_TOOL_SECONDS"
@@ -38,6 +40,7 @@ LAUNCHER = f'''"""Starts inference-perf with headers that must be in no file, an
 import json
 import os
 import signal
+import sys
 import threading
 
 import aiohttp
@@ -64,6 +67,8 @@ async def stage(self, *args, **rest):
 aiohttp.ClientSession.__init__ = session
 LoadGenerator.run_stage = stage
 main_cli()
+sys.stdout.flush()
+os._exit(0)  # else it waits for ever to hand over the requests that were not needed
 '''
 
 
@@ -133,7 +138,11 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
                 "requests_rounded", f"{name} runs a rate for whole seconds; the number of requests may differ"
             )
     if any(s.request_rate is None and s.num_requests is None for s in shapes[1:] or shapes):
-        yield plan.info("closed_loop_timed", f"{name} cannot end a closed loop by time; it is ended as Ctrl-C does")
+        text = f"{name} cannot end a closed loop by time: it is ended as by Ctrl-C, and forgets what is in flight then"
+        yield plan.info("closed_loop_timed", text)
+    if any(s.request_rate is None and s.num_requests is not None for s in shapes[1:] or shapes):
+        text = f"{name} lets the requests of a closed loop go over one second: with few, the concurrency is not reached"
+        yield plan.info("closed_loop_start", text)
     yield plan.info("ttft_with_connect", f"{name}'s ttft includes connection set-up, which it does not tell apart")
     yield from plan.parameter_findings(name, config, {"ignore_eos"})
     if config.retries.max and set(config.retries.on) - {"connect"}:
@@ -225,7 +234,7 @@ def _data(tool: ToolStage) -> dict[str, Any]:
         shared = plan.options(SharedPrefixOptions, config)
         prefix = {
             "num_groups": shared.groups,
-            "num_prompts_per_group": shared.prompts_per_group or 100,
+            "num_prompts_per_group": shared.prompts_per_group or _questions(tool.stage, shared.groups),
             "system_prompt_len": _distribution(shared.prefix_length),
             "question_len": _distribution(shared.question_length),
             "output_len": _distribution(shared.output_length),
@@ -251,6 +260,15 @@ def _data(tool: ToolStage) -> dict[str, Any]:
     return {"type": "random"} | dict(
         zip(("input_distribution", "output_distribution"), map(_distribution, lengths), strict=True)
     )
+
+
+def _questions(stage: Stage, groups: int) -> int:
+    """Enough of a group that none is asked twice, as far as it is known how many there will be."""
+    rate = stage.load.rate
+    requests = (
+        _loop_requests(stage, stage.load.concurrency or 1) if rate is None else plan.requests_at_rate(stage, rate)
+    )
+    return math.ceil(min(requests, MAX_PREPARED) / groups)
 
 
 def _distribution(length: Length) -> dict[str, Any]:

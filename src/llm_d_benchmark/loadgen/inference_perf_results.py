@@ -142,7 +142,8 @@ def _rows(path: Path, used: Mapping[str, Any], findings: list[Finding]) -> list[
         findings.append(plan.warning("no_requests_kept", text, "set report.request_lifecycle.per_request: true"))
         return None
     streaming = mapping(used.get("api")).get("streaming")
-    rows = [_row(entry, streaming) for entry in elements(path, _Entry, tool=TOOL)]
+    asked = _asked(mapping(used.get("data")))
+    rows = [asked | _row(entry, streaming) for entry in elements(path, _Entry, tool=TOOL)]
     empty = sum(row.get("error_class") is ErrorClass.NO_CONTENT for row in rows)
     if empty:
         text = f"{empty} streams without any content count as failed; {TOOL} counts them as successes"
@@ -153,9 +154,20 @@ def _rows(path: Path, used: Mapping[str, Any], findings: list[Finding]) -> list[
     return sorted(rows, key=lambda row: int(row["sent"]))
 
 
+def _asked(data: Mapping[str, Any]) -> Row:
+    """The lengths that were asked for, where all were alike."""
+    sides = {"input_asked": data.get("input_distribution"), "output_asked": data.get("output_distribution")}
+    lengths = {name: mapping(side) for name, side in sides.items()}
+    return {
+        name: length["min"]
+        for name, length in lengths.items()
+        if length.get("min") and length["min"] == length.get("max")
+    }
+
+
 def _row(entry: _Entry, streaming: bool | None) -> Row:
     sent = round(entry.start_time * _S)
-    row: Row = {"sent": sent, "ready": None, "end": round(entry.end_time * _S), "streaming": streaming is not False}
+    row: Row = {"sent": sent, "end": round(entry.end_time * _S), "streaming": streaming is not False}
     info = entry.info or _Info()
     response = info.response_metrics or _Response()
     usage = response.server_usage or {}
