@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..domain.records import Ragged
 from ..domain.result import PERCENTILES, Absent, Distribution
-from .percentiles import BLOCKS, Ecdf, FloatArray, Ints, dependent, design_effect
+from .percentiles import BLOCKS, TAIL, Ecdf, FloatArray, Ints, beyond, dependent, design_effect
 
 BOUND_US = 1 << 20
 """Gaps under this (1.05 s) are counted in one array; longer ones, which are few, are kept by value."""
@@ -72,7 +72,12 @@ class GapCounts:
         limits = dependent(ecdf, effects)
         return Distribution("s", n, mean, sd, float(ecdf.values[0]), float(ecdf.values[-1]), limits, "block_bootstrap")
 
-    def _effect(self, at: float) -> float:
+    def limits(self, level: float, tail: float) -> tuple[float, float] | None:
+        """Limits of one percentile (seconds) that each miss it with probability ``tail``."""
+        ecdf = self.ecdf()
+        return None if ecdf is None else beyond(ecdf, level, self._effect(ecdf.quantile(level), tail), tail)
+
+    def _effect(self, at: float, tail: float = TAIL) -> float:
         """Design effect at the coarse edge nearest above ``at`` (seconds) that some value is beyond."""
         table = self._blocks.reshape(BLOCKS, _BINS)
         upto: FloatArray = np.cumsum(table, axis=1).astype(float)
@@ -80,7 +85,7 @@ class GapCounts:
         column = int(_COARSE[min(round(at * 1e6), BOUND_US)])
         while column > 0 and upto[:, column].sum() == sizes.sum():
             column -= 1
-        return design_effect(upto[:, column], sizes)
+        return design_effect(upto[:, column], sizes, tail)
 
 
 def add_rows(

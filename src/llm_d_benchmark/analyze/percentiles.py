@@ -15,21 +15,22 @@ FloatArray = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 BLOCKS = 40
 RESAMPLES = 1000
-_TAIL = 0.025
+TAIL = 0.025
 _LEAST_BLOCKS = 8
 
 
-def minimum_count(level: float) -> int:
-    """The least number of values for which two-sided 95 % order-statistic limits of this percentile exist."""
-    return math.ceil(math.log(_TAIL) / math.log(max(level, 1 - level)))
+def minimum_count(level: float, tail: float = TAIL) -> int:
+    """The least number of values for which two-sided order-statistic limits of this percentile exist (95 %, unless
+    each limit may miss with another probability ``tail``)."""
+    return math.ceil(math.log(tail) / math.log(max(level, 1 - level)))
 
 
 def order_statistic_ranks(n: int, level: float) -> tuple[int, int] | None:
     """Ranks (from 1) of the values that are the limits; None where there are too few values."""
     if n < minimum_count(level):
         return None
-    low = quantiles.binomial(_TAIL, n, level)
-    high = quantiles.binomial(1 - _TAIL, n, level) + 1
+    low = quantiles.binomial(TAIL, n, level)
+    high = quantiles.binomial(1 - TAIL, n, level) + 1
     return (low, high) if low >= 1 and high <= n else None
 
 
@@ -73,7 +74,7 @@ def independent(ecdf: Ecdf) -> dict[str, Percentile]:
     return found
 
 
-def design_effect(below: FloatArray, sizes: FloatArray) -> float:
+def design_effect(below: FloatArray, sizes: FloatArray, tail: float = TAIL) -> float:
     """How many times greater the variance of a share is than that of independent values, at least 1.
 
     Args:
@@ -90,7 +91,7 @@ def design_effect(below: FloatArray, sizes: FloatArray) -> float:
         return 1.0
     weights = np.random.default_rng(20_240_501).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
     variance = float(np.var((weights @ below) / (weights @ sizes))) * blocks / (blocks - 1)
-    wider = (quantiles.student(1 - _TAIL, blocks - 1) / quantiles.normal(1 - _TAIL)) ** 2
+    wider = (quantiles.student(1 - tail, blocks - 1) / quantiles.normal(1 - tail)) ** 2
     return float(max(1.0, variance * wider / (share * (1 - share) / n)))
 
 
@@ -103,14 +104,19 @@ def dependent(ecdf: Ecdf, effects: dict[str, float]) -> dict[str, Percentile]:
     found: dict[str, Percentile] = {}
     for name, level in PERCENTILES:
         value = ecdf.quantile(level)
-        n = ecdf.count / effects[name]
-        if n < minimum_count(level):
-            found[name] = Insufficient(value)
-            continue
-        low = quantiles.beta(_TAIL, n * level, n * (1 - level) + 1)
-        high = quantiles.beta(1 - _TAIL, n * level + 1, n * (1 - level))
-        found[name] = Estimate(value, ecdf.quantile(low), ecdf.quantile(high))
+        limits = beyond(ecdf, level, effects[name])
+        found[name] = Insufficient(value) if limits is None else Estimate(value, *limits)
     return found
+
+
+def beyond(ecdf: Ecdf, level: float, effect: float, tail: float = TAIL) -> tuple[float, float] | None:
+    """Limits of one percentile that each miss it with probability ``tail``; None where there are too few values."""
+    n = ecdf.count / effect
+    if n < minimum_count(level, tail):
+        return None
+    low = quantiles.beta(tail, n * level, n * (1 - level) + 1)
+    high = quantiles.beta(1 - tail, n * level + 1, n * (1 - level))
+    return ecdf.quantile(low), ecdf.quantile(high)
 
 
 def autocorrelated(series: FloatArray) -> bool:
@@ -136,8 +142,7 @@ def distribution(values: FloatArray, unit: str, absent: str) -> Distribution | A
         return Absent(absent)
     ecdf = Ecdf.of(values)
     if autocorrelated(values):
-        blocks = np.arange(n) * min(BLOCKS, n // 5) // n
-        effects = {name: _effect(values, blocks, ecdf.quantile(level)) for name, level in PERCENTILES}
+        effects = {name: block_effect(values, ecdf.quantile(level)) for name, level in PERCENTILES}
         percentiles, limits = dependent(ecdf, effects), "block_bootstrap"
     else:
         percentiles, limits = independent(ecdf), "order_statistic"
@@ -147,6 +152,9 @@ def distribution(values: FloatArray, unit: str, absent: str) -> Distribution | A
     )
 
 
-def _effect(values: FloatArray, blocks: Ints, at: float) -> float:
+def block_effect(values: FloatArray, at: float, tail: float = TAIL) -> float:
+    """Design effect of the share of values at most ``at``, from blocks of successive values."""
+    n = len(values)
+    blocks = np.arange(n) * min(BLOCKS, n // 5) // n
     sizes = np.bincount(blocks).astype(float)
-    return design_effect(np.bincount(blocks, weights=values <= at, minlength=len(sizes)).astype(float), sizes)
+    return design_effect(np.bincount(blocks, weights=values <= at, minlength=len(sizes)).astype(float), sizes, tail)

@@ -17,6 +17,7 @@ from ..domain.result import (
     Validity,
     Window,
 )
+from .agreement import agreement
 from .api import RunInput
 from .findings import findings
 from .gather import StageData, gather
@@ -55,6 +56,7 @@ def analyze(run: RunInput) -> RunResult:
         saturation=knee,
         slos=slos,
         slo_score=score(slos),
+        agreement=agreement(data, stages, valid.reasons),
         findings=findings(run, stages, requests, valid.identities),
         missing_shards=tuple(run.missing_shards),
     )

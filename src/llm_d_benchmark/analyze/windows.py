@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..domain.events import Event, EventType
@@ -23,6 +23,7 @@ class StageWindow:
         plan: the stage as ``Stage.to_dict`` says.
         start, end: the window, epoch ns; a request or a chunk at ``end`` is outside.
         ended: false where STAGE_END is missing and the window was derived.
+        position: of the load generator in the configuration; None where the events do not tell.
         told: what an external tool itself says of the stage, see ``EventType.STAGE_END``.
     """
 
@@ -33,6 +34,7 @@ class StageWindow:
     end: int
     ended: bool
     told: Mapping[str, Any] = field(default_factory=dict)
+    position: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -67,14 +69,21 @@ def stage_windows(run: RunInput) -> list[StageWindow]:
     """Windows by stage index. Of several shards' stages the common part is the window."""
     starts: dict[int, list[Event]] = {}
     ends: dict[int, list[Event]] = {}
+    positions: dict[int, int] = {}
+    position: int | None = None
     for event in run.events:
+        if event.type is EventType.GENERATOR_START:
+            position = int(event.data["index"])
         if event.type is EventType.STAGE_START:
+            if position is not None:
+                positions.setdefault(int(event.data["stage"]), position)
             starts.setdefault(int(event.data["stage"]), []).append(event)
         elif event.type is EventType.STAGE_END:
             ends.setdefault(int(event.data["stage"]), []).append(event)
     open_ended = {i for i in starts if len(ends.get(i, ())) < len(starts[i])}
     seen = _last_times(run, open_ended) if open_ended else {}
-    return [_window(i, starts.get(i, []), ends.get(i, []), seen.get(i)) for i in sorted(starts.keys() | ends.keys())]
+    found = [_window(i, starts.get(i, []), ends.get(i, []), seen.get(i)) for i in sorted(starts.keys() | ends.keys())]
+    return [replace(w, position=positions.get(w.index)) for w in found]
 
 
 def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None) -> StageWindow:

@@ -1,0 +1,277 @@
+"""Why two load generators differ on a metric: known causes, each given only where its own evidence is in the data.
+
+A cause must differ between the two stages itself, by enough and in the direction that explains the metric. What none of
+them explains stays unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..domain.result import Absent, Difference, Distribution, Measured, Metrics, Reason, Scalar, Why
+from .readings import Compared, Measurement
+
+LEAST = 0.02
+"""A cause that differs by less than this fraction explains nothing."""
+SHARE = 0.2
+"""Nor does one that differs by less than this part of what it should explain."""
+BURSTINESS = 0.2
+"""Coefficients of variation of the sent gaps that differ by less are the same arrivals."""
+
+NOTES: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("guidellm", "concurrency"): "guidellm caps its streams in each worker process (of 512 a server saw 172)",
+        ("aiperf", "concurrency"): "aiperf does not keep every stream busy (of 512 a server saw 451)",
+        ("fmperf", "concurrency"): "fmperf opens a new connection for every request",
+        ("inference-perf", "arrivals"): "inference-perf draws exponential gaps for 'constant', too",
+        ("aiperf", "token_counts"): "aiperf re-tokenises answers unless it is told to take the server's usage",
+        ("inference-perf", "chunks"): "inference-perf splits the text of a chunk by its own tokenizer",
+    }
+)
+"""What is known of a tool, by the cause that it comes under; told beside the evidence, never without it."""
+
+DEFINITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("guidellm", "tpot"): "guidellm weights the time per output token by tokens, not by requests",
+        ("inference-perf", "itl"): "inference-perf splits chunk gaps on re-tokenised text",
+    }
+)
+"""Where a tool's own figure of a metric is defined otherwise than ours."""
+
+_LATENCY = ("ttft", "tpot", "itl", "e2e")
+_THROUGHPUT = ("output_tokens_per_second", "requests_per_second")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two stages that differ on a metric.
+
+    Attributes:
+        difference: of the second over the first minus 1 (of fractions: second minus first).
+        unsteady: differences on this metric of a generator from itself.
+        reasons: why the run is not valid, if so.
+    """
+
+    first: Measurement
+    second: Measurement
+    metric: Compared
+    difference: float
+    unsteady: Sequence[Difference]
+    reasons: Sequence[Reason]
+
+    @property
+    def base(self) -> str:
+        return self.metric.name.partition(".")[0]
+
+    @property
+    def both(self) -> tuple[Measurement, Measurement]:
+        return self.first, self.second
+
+
+def causes(pair: Pair) -> list[Why]:
+    """The causes that the data show, the plainest first."""
+    return [why for cause in _CAUSES for why in cause(pair)]
+
+
+def _name(m: Measurement) -> str:
+    return m.result.load_generator
+
+
+def _notes(pair: Pair, code: str) -> str:
+    found = [NOTES[_name(m), code] for m in pair.both if (_name(m), code) in NOTES]
+    return "".join(f"; {note}" for note in dict.fromkeys(found))
+
+
+def _factor(pair: Pair, get: Callable[[Metrics], Scalar], sign: int) -> tuple[float, float] | None:
+    """Both values of something that, growing, moves the metric in the direction ``sign``; None where it does not
+    differ by enough, or in the wrong direction."""
+    a, b = (get(m.metrics) for m in pair.both)
+    if not (isinstance(a, Measured) and isinstance(b, Measured)) or a.value <= 0 or b.value <= 0:
+        return None
+    change = b.value / a.value - 1
+    least = max(LEAST, SHARE * abs(pair.difference)) if pair.metric.relative else LEAST
+    explains = abs(change) >= least and change * sign * pair.difference > 0
+    return (a.value, b.value) if explains else None
+
+
+def _told(pair: Pair, values: tuple[float, float], what: str, unit: str = "") -> str:
+    names = [_name(m) for m in pair.both]
+    if names[0] == names[1]:
+        names = [f"{_name(m)} ({m.result.name})" for m in pair.both]
+    shown = [f"{n} {v:.4g}{unit}" for n, v in zip(names, values, strict=True)]
+    return f"{what}: {shown[0]}, {shown[1]}"
+
+
+def _concurrency(pair: Pair) -> Iterator[Why]:
+    """Requests really in flight in a closed loop; in an open one they follow from the latency, and explain nothing."""
+    if pair.first.data.window.rate is not None or pair.base not in (*_LATENCY, *_THROUGHPUT):
+        return
+    values = _factor(pair, lambda m: m.concurrency, 1)
+    if values:
+        asked = pair.first.data.window.concurrency
+        text = _told(pair, values, f"requests in flight on average ({asked} were asked for)")
+        yield Why("concurrency", text + _notes(pair, "concurrency"))
+
+
+def _input_length(pair: Pair) -> Iterator[Why]:
+    sign = {"ttft": 1, "e2e": 1, "output_tokens_per_second": -1, "requests_per_second": -1}.get(pair.base)
+    values = None if sign is None else _factor(pair, lambda m: m.input_length.achieved, sign)
+    if values:
+        yield Why("input_length", _told(pair, values, "prompts differ in length", " tokens"))
+
+
+def _output_length(pair: Pair) -> Iterator[Why]:
+    sign = {"e2e": 1, "requests_per_second": -1}.get(pair.base)
+    values = None if sign is None else _factor(pair, lambda m: m.output_length.achieved, sign)
+    if values:
+        yield Why("output_length", _told(pair, values, "answers differ in length", " tokens"))
+
+
+def _asked_lengths(pair: Pair) -> Iterator[Why]:
+    """Of a length itself: what was asked for, and who counted."""
+    if pair.base not in ("input_length", "output_length"):
+        return
+    a, b = (getattr(m.metrics, pair.base) for m in pair.both)
+    asked = _factor(pair, lambda m: getattr(m, pair.base).asked, 1)
+    if asked:
+        yield Why("asked", _told(pair, asked, "different lengths were asked for", " tokens"))
+    if a.source and b.source and a.source != b.source:
+        counted = f"counted by: {_name(pair.first)} {a.source}, {_name(pair.second)} {b.source}"
+        yield Why("token_counts", counted + _notes(pair, "token_counts"))
+    ends = [str(m.result.load.get("endpoint", "unknown")) for m in pair.both]
+    if pair.base == "input_length" and ends[0] != ends[1] and "unknown" not in ends:
+        text = f"{_name(pair.first)} used {ends[0]}, {_name(pair.second)} {ends[1]}; a chat template adds tokens"
+        yield Why("endpoint", text)
+
+
+def _token_counts(pair: Pair) -> Iterator[Why]:
+    """Times per token and tokens/s, where the same answers were counted in different ways."""
+    sign = {"tpot": -1, "output_tokens_per_second": 1}.get(pair.base)
+    sources = [m.metrics.output_length.source for m in pair.both]
+    values = None if sign is None else _factor(pair, lambda m: m.output_length.achieved, sign)
+    if values and None not in sources and sources[0] != sources[1]:
+        counted = f"output tokens counted by {sources[0]} and by {sources[1]}"
+        yield Why("token_counts", _told(pair, values, counted) + _notes(pair, "token_counts"))
+
+
+def _arrivals(pair: Pair) -> Iterator[Why]:
+    """Burstier arrivals queue more."""
+    a, b = (m.metrics.sent_gap_cv for m in pair.both)
+    if pair.first.data.window.rate is None or pair.base not in _LATENCY:
+        return
+    if not (isinstance(a, Measured) and isinstance(b, Measured)):
+        return
+    change = b.value - a.value
+    if abs(change) > BURSTINESS and change * pair.difference > 0:
+        text = _told(pair, (a.value, b.value), "variation (CV) of the gaps between sent requests")
+        yield Why("arrivals", text + _notes(pair, "arrivals"))
+
+
+def _sent_rate(pair: Pair) -> Iterator[Why]:
+    if pair.first.data.window.rate is None or pair.base not in (*_LATENCY, *_THROUGHPUT):
+        return
+    values = _factor(pair, lambda m: m.achieved_rate, 1)
+    if values:
+        text = _told(pair, values, f"requests/s really sent ({pair.first.data.window.rate:g} were asked for)")
+        yield Why("sent_rate", text)
+
+
+def _errors(pair: Pair) -> Iterator[Why]:
+    """Failed requests complete nothing; those that are refused at once also leave room for others."""
+    a, b = (m.metrics.error_rate for m in pair.both)
+    if pair.base not in _THROUGHPUT or not (isinstance(a, Measured) and isinstance(b, Measured)):
+        return
+    change = b.value - a.value
+    if abs(change) >= max(LEAST, SHARE * abs(pair.difference)) and change * pair.difference < 0:
+        yield Why("errors", _told(pair, (100 * a.value, 100 * b.value), "failed requests", " %"))
+
+
+def _chunks(pair: Pair) -> Iterator[Why]:
+    """Gaps between what was taken for chunks: one tool saw fewer and longer ones."""
+    if pair.base != "itl":
+        return
+
+    def per_answer(m: Metrics) -> Scalar:
+        if isinstance(m.itl, Distribution) and isinstance(m.e2e, Distribution) and m.e2e.count and m.itl.count:
+            return Measured(m.itl.count / m.e2e.count, "")
+        return Absent("no chunks")
+
+    values = _factor(pair, per_answer, -1)
+    if values:
+        yield Why("chunks", _told(pair, values, "gaps between chunks in each answer") + _notes(pair, "chunks"))
+
+
+def _connections(pair: Pair) -> Iterator[Why]:
+    """A tool that connects anew for every request, and counts that in."""
+    if pair.base not in ("ttft", "e2e"):
+        return
+    slow = pair.second if pair.difference > 0 else pair.first
+    fast = pair.first if pair.difference > 0 else pair.second
+    setup = fast.metrics.connect
+    if _name(slow) != "fmperf" or not isinstance(setup, Distribution):
+        return
+    values = [m.metrics.ttft for m in (slow, fast)]
+    if not all(isinstance(v, Distribution) for v in values):
+        return
+    apart = [v.mean for v in values if isinstance(v, Distribution)]
+    if 0.3 * setup.mean <= apart[0] - apart[1] <= 3 * setup.mean:
+        text = (
+            f"fmperf opens a connection for every request and counts it in; {_name(fast)} measured "
+            f"{setup.mean * 1e3:.3g} ms for one, of {(apart[0] - apart[1]) * 1e3:.3g} ms"
+        )
+        yield Why("connections", text)
+
+
+def _definition(pair: Pair) -> Iterator[Why]:
+    """A tool's own figure, of which there are no requests to compute ours from."""
+    for m in pair.both:
+        found = getattr(m.metrics, pair.base)
+        note = DEFINITIONS.get((_name(m), pair.base))
+        if note and isinstance(found, Distribution) and found.limits == "reported":
+            yield Why("definition", f"{_name(m)} kept no requests, so this is its own figure; {note}")
+
+
+def _client(pair: Pair) -> Iterator[Why]:
+    """A client that was itself late measures itself."""
+    for m in pair.both:
+        for reason in pair.reasons:
+            if reason.stage == m.result.index and reason.code in ("schedule_delay", "loop_lag"):
+                yield Why("client", f"the client of {_name(m)} was late: {reason.message}")
+
+
+def _unsteady(pair: Pair) -> Iterator[Why]:
+    if pair.base not in (*_LATENCY, *_THROUGHPUT):
+        return
+    for m in pair.both:
+        if m.result.steady_state.steady is False:
+            yield Why("not_steady", f"the stage of {_name(m)} was not steady: {m.result.steady_state.message}")
+
+
+def _drift(pair: Pair) -> Iterator[Why]:
+    """The same generator with the same load did not measure the same twice: the server changed meanwhile."""
+    for d in pair.unsteady:
+        if abs(d.difference) >= SHARE * abs(pair.difference):
+            text = (
+                f"one generator differs from itself by {d.difference:+.1%} between its stages {d.first} and {d.second}"
+            )
+            yield Why("drift", text + "; the server, or the machine, changed meanwhile")
+
+
+_CAUSES: tuple[Callable[[Pair], Iterator[Why]], ...] = (
+    _asked_lengths,
+    _concurrency,
+    _sent_rate,
+    _arrivals,
+    _input_length,
+    _output_length,
+    _token_counts,
+    _errors,
+    _chunks,
+    _connections,
+    _definition,
+    _client,
+    _unsteady,
+    _drift,
+)
