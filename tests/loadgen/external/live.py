@@ -73,7 +73,7 @@ def run_live(
         the records of its only stage, what the server saw, and the parsed result.
     """
     environment = installed_or_skip(adapter)
-    tokenizer = tokenizer_folder(None, environment)
+    tokenizer = tokenizer_folder(None)
     with OpenAIServer(ttft=0.02, itl=0.005, behaviour=behaviour, api_key=API_KEY, tokenize=None) as server:
         stage = tool_stage(
             adapter, folder, settings, url=server.url, environment=environment, tokenizer=tokenizer,

@@ -25,12 +25,9 @@ KEY = "s3cr3t-key"
 
 
 @pytest.fixture(autouse=True)
-def tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake tool needs no tokenizer, and the cache of whoever runs the tests is not touched."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of whoever runs the tests is not touched."""
     monkeypatch.setenv("LLM_D_BENCHMARK_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "cache" / "tokenizers" / "general-1"
-    folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_text("{}")
 
 
 def run(folder: Path, *stages: Stage, stop_after: float | None = None, **more: Any) -> Ran:

@@ -144,7 +144,7 @@ class _StageRun:
 
     async def _execute(self) -> AsyncIterator[Event]:
         """Run the commands of the stage one after another; INTERVAL events with the time elapsed."""
-        tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer, self.environment)
+        tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer)
         tool_stage = ToolStage(
             stage=share(self.stage, self.job.shard),
             config=_seeded(self.job),

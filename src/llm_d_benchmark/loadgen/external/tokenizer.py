@@ -1,4 +1,9 @@
-"""A tokenizer that works without a network, for tools that insist on one."""
+"""A tokenizer that works without a network and without a model, for tools that insist on one.
+
+Tools make prompts of so many tokens by cutting text to so many ids and turning these back into text, or by drawing
+ids. Ours has only common words, each with its space one token here and in nearly every model's tokenizer, and puts one
+of them in place of every word it does not know: so what a tool takes for n tokens is about n tokens to the server too.
+"""
 
 from __future__ import annotations
 
@@ -6,79 +11,64 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from ...domain.errors import ConfigError, GeneratorError
-from .api import Environment
+from ...domain.errors import ConfigError
+from ...workload.words import words
 from .environments import cache_dir
 
-_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1_000_000_000}
-
-# Run in the tool's own environment, where the tokenizers library is: a byte-level BPE over English text that every
-# Python has (the help topics), so that a common word is about one token, as in the tokenizers of real models.
-_TRAIN = """
-import sys
-from pydoc_data.topics import topics
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-t = Tokenizer(models.BPE())
-t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-t.decoder = decoders.ByteLevel()
-alphabet = pre_tokenizers.ByteLevel.alphabet()
-special = ["<s>", "</s>"]
-trainer = trainers.BpeTrainer(vocab_size=4096, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
-t.train_from_iterator([topics[k] for k in sorted(topics)], trainer)
-t.save(sys.argv[1])
-"""
+UNKNOWN = " the"
+_PIECES = r" ?\w+| ?[^\w\s]|\s"
+_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "model_max_length": 1_000_000_000,
+    "clean_up_tokenization_spaces": False,
+}
 
 
-def tokenizer_folder(given: Path | None, environment: Environment) -> Path:
-    """A folder with tokenizer.json and tokenizer_config.json: that of the target where it is given, else a small
-    general one, made once.
+def tokenizer_folder(given: Path | None) -> Path:
+    """A folder with tokenizer.json and tokenizer_config.json: that of the target where it is given, else ours.
 
     Raises:
         ConfigError: ``given`` is no tokenizer.
-        GeneratorError: the general one cannot be made.
     """
-    if given is not None:
-        return _of_target(given)
-    folder = cache_dir() / "tokenizers" / "general-1"
-    if not (folder / "tokenizer.json").exists():
-        _make(folder, environment)
-    return folder
-
-
-def _of_target(given: Path) -> Path:
+    if given is None:
+        return _kept("words", json.dumps(word_tokenizer()).encode())
     folder = given if given.is_dir() else given.parent
-    source = folder / "tokenizer.json"
+    source = given if given.is_file() else folder / "tokenizer.json"
     if not source.exists():
         raise ConfigError(f"{given} holds no tokenizer.json", advice="give the model's folder, or its tokenizer.json")
-    if (folder / "tokenizer_config.json").exists():
+    if source.name == "tokenizer.json" and (folder / "tokenizer_config.json").exists():
         return folder
-    data = source.read_bytes()
-    made = cache_dir() / "tokenizers" / f"given-{hashlib.sha256(data).hexdigest()[:16]}"
-    if not made.exists():
-        _publish(made, data)
-    return made
+    return _kept("given", source.read_bytes())
 
 
-def _make(folder: Path, environment: Environment) -> None:
-    with tempfile.TemporaryDirectory() as work:
-        target = Path(work) / "tokenizer.json"
-        done = subprocess.run(
-            [environment.python, "-c", _TRAIN, str(target)], capture_output=True, text=True, check=False
-        )
-        if done.returncode or not target.exists():
-            raise GeneratorError(
-                f"no tokenizer could be made: {done.stderr.strip().splitlines()[-1:] or 'unknown reason'}",
-                advice="give the model's own one: spec.target.existing.tokenizer: FOLDER",
-            )
-        _publish(folder, target.read_bytes())
+def word_tokenizer() -> dict[str, Any]:
+    """Ours, in the form of the ``tokenizers`` library."""
+    spaced = (f" {word}" for plain in words() for word in (plain, plain.capitalize()))
+    pieces = [UNKNOWN, *spaced, *".,;:!?", "\n"]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    split = {"type": "Split", "pattern": {"Regex": _PIECES}, "behavior": "Isolated", "invert": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": split,
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": UNKNOWN},
+    }
 
 
-def _publish(folder: Path, tokenizer: bytes) -> None:
-    """Both files, so that another run never sees one of them alone."""
+def _kept(kind: str, tokenizer: bytes) -> Path:
+    """The cache's folder of a tokenizer; both files are there or none, also where several runs make it at once."""
+    folder = cache_dir() / "tokenizers" / f"{kind}-{hashlib.sha256(tokenizer).hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent))
     (draft / "tokenizer_config.json").write_text(json.dumps(_CONFIG))
@@ -88,3 +78,4 @@ def _publish(folder: Path, tokenizer: bytes) -> None:
         os.rename(draft, folder)  # noqa: PTH104 - fails where another run was first, and that one's is as good
     except OSError:
         shutil.rmtree(draft)
+    return folder
