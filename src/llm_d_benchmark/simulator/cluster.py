@@ -20,6 +20,8 @@ from .virtual import Timer, VirtualLoop, VirtualReplica
 
 REFUSAL_S = 0.001
 """Until a refusal is answered; in no time at all a closed loop against a server that refuses would never get on."""
+RETRY_AFTER_S = 1.0
+"""Asked for with every 429."""
 COMPLETION_TOKENS = 16
 """Of a completion that sets no max_tokens; a chat answer may fill the context. As vLLM has it."""
 
@@ -52,6 +54,7 @@ class Reply:
         status: HTTP status.
         times: when each token came, seconds.
         cut: the connection broke before the end.
+        retry_after: seconds that the server asks to wait.
         reason: finish_reason of a whole answer.
     """
 
@@ -60,6 +63,7 @@ class Reply:
     cached_tokens: int = 0
     cut: bool = False
     reason: str = "length"
+    retry_after: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +151,8 @@ class Cluster:
         return wanted if sound and ask.model == self.profile.model else None
 
     def _refuse(self, status: int, done: Callable[[Reply], None]) -> None:
-        self.loop.at(self.loop.now + REFUSAL_S, done, Reply(status))
+        reply = Reply(status, retry_after=RETRY_AFTER_S if status == 429 else None)
+        self.loop.at(self.loop.now + REFUSAL_S, done, reply)
 
     def _request(self, number: int, ask: Ask, tokens: int) -> EngineRequest:
         blocks: list[int] = []
@@ -223,7 +228,7 @@ class Cluster:
         exchange.timer = None
         if not self._submit(exchange, False, exchange.request.prompt_tokens):
             self._live.pop(exchange.request.request_id, None)
-            exchange.done(Reply(429))
+            exchange.done(Reply(429, retry_after=RETRY_AFTER_S))
 
     def _times(self, exchange: Exchange) -> FloatArray:
         """Token times until now, as the client sees them."""

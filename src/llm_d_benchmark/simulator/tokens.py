@@ -46,11 +46,19 @@ class MadePrompts:
         return len(TokenReader().text(text))
 
 
+def chat_overhead() -> int:
+    """Tokens that the chat template adds to a prompt of one message."""
+    return len(Tokenizer().chat([("user", "")]))
+
+
 class TokenReader:
     """Token ids of prompts. Made ones are 64-bit numbers that no tokenizer gives."""
 
     def __init__(self) -> None:
         self._tokenizer = Tokenizer()
+        self._heads: dict[str, Ids] = {}
+        self._end = _array(self._tokenizer.chat([("user", "")], add_generation_prompt=False)[-1:])
+        self._answer = _array(self._tokenizer.chat([]))
         self._places = np.arange(1, 2049, dtype=np.uint64) * np.uint64(_ODD)
 
     def text(self, text: str) -> Ids:
@@ -68,11 +76,15 @@ class TokenReader:
         """Ids of chat messages (role, ids of the content) under the server's template; ``answer``: ready for one."""
         parts = []
         for role, content in messages:
-            start, *rest = self._tokenizer.chat([(role, "")], add_generation_prompt=False)
-            parts += [_array([start, *rest[:-1]]), content, _array(rest[-1:])]
+            parts += [self._head(role), content, self._end]
         if answer:
-            parts.append(_array(self._tokenizer.chat([])))
+            parts.append(self._answer)
         return np.concatenate(parts)
+
+    def _head(self, role: str) -> Ids:
+        if role not in self._heads:
+            self._heads[role] = _array(self._tokenizer.chat([(role, "")], add_generation_prompt=False)[:-1])
+        return self._heads[role]
 
     def made(self, seed: int, tokens: int) -> Ids:
         """The first ``tokens`` tokens of a seed."""

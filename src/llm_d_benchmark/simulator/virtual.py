@@ -28,6 +28,7 @@ class VirtualLoop:
         self.now = 0.0
         self._timers: list[Timer] = []
         self._order = count()
+        self._paused = False
 
     def at(self, time: float, call: Callable[..., None], *args: object, rank: int = 1) -> Timer:
         """Call at ``time``, or now where that has passed."""
@@ -39,16 +40,21 @@ class VirtualLoop:
     def cancel(timer: Timer) -> None:
         timer[3] = None
 
+    def pause(self) -> None:
+        """Let ``run`` return after the present call."""
+        self._paused = True
+
     def run(self, calls: int) -> bool:
-        """Make at most so many calls, going on in time; whether any is left."""
+        """Make at most so many calls, going on in time; False when there was nothing left to do."""
         timers = self._timers
-        while timers and calls:
+        self._paused = False
+        while timers and calls and not self._paused:
             time, _, _, call, args = heapq.heappop(timers)
             if call is not None:
                 self.now = time
                 call(*args)
                 calls -= 1
-        return bool(timers)
+        return bool(timers) or self._paused
 
 
 class VirtualReplica:

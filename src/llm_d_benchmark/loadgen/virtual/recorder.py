@@ -1,0 +1,93 @@
+"""Finished requests as columns; simulated seconds become epoch ns here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...domain.records import MISSING, RECORD_COLUMNS, Kind, Labels, Ragged, Records, offsets_of
+from ...simulator.api import FloatArray
+
+_TIMES = ("scheduled", "ready", "sent", "first_token", "last_token", "end")
+
+
+@dataclass(slots=True)
+class Row:
+    """One request; times in seconds of the loop, None where there is none."""
+
+    request_id: int
+    stage: int
+    model: str
+    session: int
+    turn: int
+    scheduled: float | None
+    ready: float
+    sent: float
+    end: float
+    chunks: FloatArray
+    input_tokens: int | None
+    input_asked: int | None
+    output_tokens: int | None
+    output_asked: int | None
+    cached_tokens: int | None
+    finish_reason: str | None
+    streaming: bool
+    status: str
+    error_class: str | None
+    error: str | None
+    http_status: int | None
+    attempts: int
+
+
+class Recorder:
+    """Collects rows and hands them over as ``Records``. ``epoch``: ns of the loop's second 0."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._rows: list[Row] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+
+    def take(self) -> Records:
+        """All rows since the last call."""
+        rows, self._rows = self._rows, []
+        sent = self._ns(np.array([r.sent for r in rows], np.float64))
+        counts = np.array([len(r.chunks) for r in rows], np.int64)
+        chunks = self._ns(np.concatenate([r.chunks for r in rows])) - np.repeat(sent, counts) if rows else sent
+        columns: dict[str, Any] = {
+            "first_token": self._ns(np.array([r.chunks[0] if len(r.chunks) else np.nan for r in rows])),
+            "last_token": self._ns(np.array([r.chunks[-1] if len(r.chunks) else np.nan for r in rows])),
+            "sent": sent,
+            "chunk_times": Ragged(offsets_of(counts), (chunks // 1000).astype(np.int32)),
+            "chunk_tokens": Ragged(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32)),
+            "input_source": Labels.from_list("usage" if r.input_tokens is not None else None for r in rows),
+            "output_source": Labels.from_list("usage" if r.output_tokens is not None else None for r in rows),
+            "shard": np.zeros(len(rows), np.int64),
+            "worker": np.zeros(len(rows), np.int64),
+            "connect": np.full(len(rows), MISSING),
+        }
+        for column in RECORD_COLUMNS:
+            if column.name not in columns:
+                values = [getattr(row, column.name) for row in rows]
+                columns[column.name] = self._column(column.name, column.kind, values)
+        return Records({c.name: columns[c.name] for c in RECORD_COLUMNS})
+
+    def _column(self, name: str, kind: Kind, values: list[Any]) -> Any:
+        if name in _TIMES:
+            return self._ns(np.array(values, np.float64))
+        if kind is Kind.LABEL:
+            return Labels.from_list(values)
+        if kind is Kind.BOOL:
+            return np.array(values, np.bool_)
+        return np.array([MISSING if v is None else v for v in values], np.int64)
+
+    def _ns(self, seconds: FloatArray) -> Any:
+        known = np.isfinite(seconds)
+        ns = self._epoch + np.rint(np.where(known, seconds, 0.0) * 1e9).astype(np.int64)
+        return np.where(known, ns, MISSING)
