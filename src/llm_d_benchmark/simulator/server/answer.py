@@ -6,10 +6,13 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from ...workload.words import words
 from .http import STREAM_END
 from .openai import Ask
+from .tokenizer import Tokenizer
 
 STRIDE = 7919
 """Step through the word list from one token to the next; a prime, so that all words come."""
@@ -21,9 +24,11 @@ class Vocabulary:
     """The words that answers are made of, as text and as they stand in JSON. The first of a chat has no space before
     it; any other has one, as ``Tokenizer`` counts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.texts = tuple(" " + word for word in words())
         self.bytes = tuple(text.encode("ascii") for text in self.texts)
+        self._tokenizer = tokenizer
+        self._ids = np.array(tokenizer.encode("".join(self.texts)))
 
     def texts_of(self, first: int, count: int, chat: bool) -> list[str]:
         """The texts of ``count`` tokens of the answer that begins at word ``first``."""
@@ -32,6 +37,13 @@ class Vocabulary:
         if chat and texts:
             texts[0] = texts[0][1:]
         return texts
+
+    def ids_of(self, first: int, count: int, chat: bool) -> npt.NDArray[np.int64]:
+        """The token ids of ``texts_of``: shape (count,)."""
+        ids: npt.NDArray[np.int64] = self._ids[(first + STRIDE * np.arange(count)) % len(self._ids)]
+        if chat and count:
+            ids[0] = self._tokenizer.encode(self.texts[first][1:])[0]
+        return ids
 
 
 def cut_at_stop(texts: Sequence[str], stop: Sequence[str], least: int) -> list[str] | None:

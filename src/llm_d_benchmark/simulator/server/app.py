@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
 from ...config.simulator import SimulatorTargetConfig
 from ...domain.endpoint import Secret
-from ...domain.errors import ConfigError
 from ...domain.version import VERSION
 from ..api import EngineRequest
+from ..cluster import trouble_at
 from ..tokens import BlockHasher
 from .answer import Vocabulary, cut_at_stop
 from .clock import monotonic_ns
+from .dispatch import Dispatcher
 from .fate import Fate, Fates
 from .http import Connection, Request
 from .openai import ApiError, Ask, detokenize, read_ask, tokenize
-from .replica import Replica
 from .router_metrics import RouterMetrics
 from .scrape import Scrape
 from .stream import Answer, word_of
 from .tokenizer import Tokenizer
 
 RETRY_AFTER_S = 1
-Pick = Callable[[EngineRequest, int], Replica]
-"""Request and its arrival (monotonic ns) to the replica for it, which has done all that came before."""
 PATHS = ("/health", "/ping", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions",
          "/tokenize", "/detokenize")  # fmt: skip
 
@@ -51,7 +50,8 @@ class Service:
         self.config, self.model, self.max_model_len, self.ready_at = config, model, max_model_len, ready_at
         self.bearer = None if api_key is None else f"Bearer {api_key.reveal()}".encode()
         self.tokenizer = Tokenizer()
-        self.vocabulary = Vocabulary()
+        self.vocabulary = Vocabulary(self.tokenizer)
+        self._hash = BlockHasher(config.block_size) if config.enable_prefix_caching else None
         self.fates = Fates(config)
         self.numbers = count()
         self.created = int(time.time())
@@ -68,12 +68,26 @@ class Service:
                 return len(cut), "stop", cut
         return tokens, reason, None
 
+    def request(
+        self, ask: Ask, number: int, tokens: int, texts: Sequence[str] | None, session: str | None
+    ) -> EngineRequest:
+        """The request as an engine sees it, with the blocks that its prompt and its answer fill."""
+        if self._hash is None:
+            return EngineRequest(number, len(ask.prompt), tokens, session=session)
+        if texts is None:
+            answer = self.vocabulary.ids_of(word_of(number, self.vocabulary), tokens, ask.chat)
+        else:
+            answer = np.array(self.tokenizer.encode("".join(texts)), np.int64)
+        blocks = self._hash(np.concatenate([np.array(ask.prompt, np.int64), answer]).astype(np.uint64))
+        full = len(ask.prompt) // self.config.block_size
+        return EngineRequest(number, len(ask.prompt), tokens, blocks[:full], session, blocks[full:])
+
 
 class Site:
     """One endpoint: the router's or a replica's.
 
     Args:
-        pick: the replica for a request.
+        dispatcher: takes the requests for tokens.
         registry: what its /metrics shows.
         router: counts the requests, where this is the router's endpoint.
     """
@@ -81,14 +95,11 @@ class Site:
     def __init__(
         self,
         service: Service,
-        pick: Pick,
+        dispatcher: Dispatcher,
         registry: CollectorRegistry,
         router: RouterMetrics | None = None,
     ) -> None:
-        self._service, self._pick, self._registry, self._router = service, pick, registry, router
-        config = service.config
-        self._max_queue = config.failures.max_queue
-        self._hash = BlockHasher(config.block_size) if config.enable_prefix_caching else None
+        self._service, self._dispatcher, self._registry, self._router = service, dispatcher, registry, router
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Answer a request, or begin to."""
@@ -174,31 +185,19 @@ class Site:
         if fate.http_500:
             raise ApiError(500, "internal server error (failures.http_500_rate)", "InternalServerError")
         tokens, reason, texts = service.output(ask, fate, number)
-        blocks = self._hash(ask.prompt) if self._hash is not None else ()
         session = ask.session or request.headers.get(b"x-session-id", b"").decode("latin-1") or None
-        wanted = EngineRequest(number, len(ask.prompt), tokens, blocks, session)
-        began = monotonic_ns()
-        replica = self._pick(wanted, request.arrived)
-        picked = monotonic_ns()
-        if self._max_queue is not None and replica.engine.waiting >= self._max_queue:
-            raise ApiError(429, f"{replica.engine.waiting} requests wait already", "TooManyRequestsError")
         answer = Answer(
             connection, ask, number, arrived=request.arrived, model=service.model, vocabulary=service.vocabulary,
             output_tokens=tokens, reason=reason, texts=texts,
         )  # fmt: skip
         if (fate.stall or fate.cut) and tokens > 1:
             self._plan_trouble(answer, fate)
-        try:
-            replica.submit(answer, wanted)
-        except ConfigError as error:
-            raise ApiError(400, error.message) from None
-        answer.open()
         if self._router is not None:
-            self._router.begun(replica.number, (picked - began) * 1e-9)
             answer.ended = self._router.ended
+        self._dispatcher.submit(answer, service.request(ask, number, tokens, texts, session))
 
     def _plan_trouble(self, answer: Answer, fate: Fate) -> None:
         answer.plain = False
-        answer.trouble_at = answer.output_tokens // 2
+        answer.trouble_at = trouble_at(answer.output_tokens)
         stall_s = self._service.config.failures.stall_time / self._service.config.speed
         answer.trouble = Answer.cut if fate.cut else lambda a: a.hold(stall_s)

@@ -55,14 +55,15 @@ class Replica:
             prefix_hits=engine.cached_tokens,
         )
 
-    def submit(self, answer: Answer, request: EngineRequest) -> None:
-        """Put a request into the engine's queue as of its arrival; ``catch_up`` must have been called for it.
+    def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        """Put a request into the engine's queue as of ``at`` (monotonic ns), for which ``catch_up`` has been called.
 
         Raises:
             ConfigError: it is longer than the whole KV cache.
         """
-        arrived = self._clock.model(answer.arrived)
+        arrived = self._clock.model(at)
         self.engine.submit(request, arrived)
+        answer.here = at
         self._answers[request.request_id] = answer
         answer.gone = self._gone
         if self._end is None:
@@ -157,8 +158,10 @@ class Replica:
         if again:
             self.metrics.itl.observe((now - answer.last) * 1e-9)
         else:
-            answer.first, answer.cached = now, progress.cached_tokens
-            self.metrics.ttft.observe((now - answer.arrived) * 1e-9)
+            answer.first = now
+            if answer.cached is None:
+                answer.cached = progress.cached_tokens
+            self.metrics.ttft.observe((now - answer.here) * 1e-9)
         answer.last = now
         if answer.request_id not in done:
             answer.token() if again else answer.first_token()
@@ -169,10 +172,10 @@ class Replica:
         answer = self._answers.pop(progress.request.request_id, None)
         if answer is None:
             return
-        answer.last_token()
+        answer.last_token(progress)
         metrics = self.metrics
         queue = ((progress.started or progress.arrived) - progress.arrived) / self._clock.speed
-        ttft = (answer.first - answer.arrived) * 1e-9
+        ttft = (answer.first - answer.here) * 1e-9
         decode = (now - answer.first) * 1e-9
         metrics.finished[answer.reason] += 1
         metrics.e2e.observe(ttft + decode)

@@ -58,16 +58,17 @@ class RouterMetrics(Collector):
             "scheduler_e2e_duration_seconds", "End-to-end scheduling latency.", SCHEDULER_BUCKETS, {}
         )
 
-    def begun(self, replica: int, seconds: float) -> None:
+    def picked(self, replica: int, seconds: float) -> None:
         """A replica was picked for a request, in so many seconds."""
-        self.running += 1
         self.attempts[replica] += 1
         self.scheduler.observe(seconds)
 
     def answered(self, status: int) -> None:
         """A request came and was taken (200) or turned away."""
         self.requests += 1
-        if status != 200:
+        if status == 200:
+            self.running += 1
+        else:
             self.errors[status] += 1
 
     def ended(self, answer: Answer, complete: bool) -> None:
@@ -83,7 +84,7 @@ class RouterMetrics(Collector):
         self._ntpot.observe(e2e / answer.count)
         self._input.observe(len(answer.ask.prompt))
         self._output.observe(answer.count)
-        self._cached.observe(answer.cached)
+        self._cached.observe(answer.cached or 0)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._pool()

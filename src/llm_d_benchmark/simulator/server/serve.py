@@ -16,12 +16,11 @@ from ...config.secrets import resolve_secret
 from ...config.simulator import SimulatorTargetConfig
 from ...config.target import SecretSource
 from ...domain.endpoint import Secret
-from ..api import EngineRequest
 from ..fleet import build_engines
 from ..profiles import Profile, load_profile
-from ..router import Router
-from .app import Pick, Service, Site
+from .app import Service, Site
 from .clock import Clock, monotonic_ns
+from .dispatch import Direct, Disaggregated, Dispatcher, Routed
 from .http import Connection
 from .replica import Replica
 from .router_metrics import RouterMetrics
@@ -41,9 +40,19 @@ async def serving(
     clock = Clock(config.speed)
     replicas = _replicas(config, profile, clock, loop)
     router = RouterMetrics(profile.model, replicas)
-    sites = [Site(service, _routed(config, replicas), _registry(router), router)]
-    sites += [Site(service, _always(replica), _registry(replica.metrics)) for replica in replicas]
     async with AsyncExitStack() as stack:
+        dispatcher: Dispatcher
+        if config.disaggregation is None:
+            dispatcher = Routed(config, replicas, router, config.seed)
+        else:
+            dispatcher = Disaggregated(
+                config, config.disaggregation, replicas, router, kv_bytes_per_token=profile.kv_bytes_per_token,
+                clock=clock, loop=loop,
+            )  # fmt: skip
+            stack.callback(dispatcher.transfers.close)
+        sites = [Site(service, dispatcher, _registry(router), router)]
+        limit = config.failures.max_queue
+        sites += [Site(service, Direct(replica, limit), _registry(replica.metrics)) for replica in replicas]
         for replica in replicas:
             stack.callback(replica.close)
         for site, at in zip(sites, sockets, strict=True):
@@ -121,26 +130,6 @@ def _replicas(
         )
         for number, engine in enumerate(build_engines(config, profile))
     ]  # fmt: skip
-
-
-def _routed(config: SimulatorTargetConfig, replicas: Sequence[Replica]) -> Pick:
-    router = Router(config.router, config.seed)
-    engines = [replica.engine for replica in replicas]
-
-    def pick(request: EngineRequest, arrived: int) -> Replica:
-        for replica in replicas:
-            replica.catch_up(arrived)
-        return replicas[router.pick(request, engines)]
-
-    return pick
-
-
-def _always(replica: Replica) -> Pick:
-    def pick(_: EngineRequest, arrived: int) -> Replica:
-        replica.catch_up(arrived)
-        return replica
-
-    return pick
 
 
 def _registry(collector: RouterMetrics | object) -> CollectorRegistry:

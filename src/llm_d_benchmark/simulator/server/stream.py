@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from ..progress import Progress
 from .answer import STRIDE, Template, Vocabulary, usage, whole
 from .http import STREAM_HEAD, Connection
 from .openai import Ask
@@ -17,7 +18,9 @@ class Answer:
 
     Attributes:
         request_id: of the engine.
-        arrived, first, last: monotonic ns of the request's last byte, and of its first and latest token.
+        arrived, here, first, last: monotonic ns of the request's last byte, of its arrival at the replica (later where
+            another one has prefilled it), and of its first and latest token.
+        cached: prompt tokens from the prefix cache; None until its prefill begins.
         count: tokens so far.
         texts: of each token, where the words of the vocabulary are not all of it (a stop string); empty texts are
             tokens that a client does not see.
@@ -26,9 +29,31 @@ class Answer:
     """
 
     __slots__ = (
-        "_held", "_stalled", "_vocabulary", "arrived", "ask", "cached", "connection", "count", "ended", "first", "gone",
-        "last", "output_tokens", "place", "plain", "reason", "request_id", "start", "template", "texts", "trouble",
-        "trouble_at", "words", "write",
+        "_held",
+        "_stalled",
+        "arrived",
+        "ask",
+        "cached",
+        "connection",
+        "count",
+        "ended",
+        "first",
+        "gone",
+        "here",
+        "last",
+        "output_tokens",
+        "place",
+        "plain",
+        "reason",
+        "request_id",
+        "start",
+        "template",
+        "texts",
+        "trouble",
+        "trouble_at",
+        "vocabulary",
+        "words",
+        "write",
     )  # fmt: skip
 
     def __init__(
@@ -48,9 +73,11 @@ class Answer:
         self.words, self.output_tokens, self.reason, self.texts = vocabulary.bytes, output_tokens, reason, texts
         prefix = "chatcmpl" if ask.chat else "cmpl"
         self.template = Template(ask, f"{prefix}-{request_id}", model, len(ask.prompt))
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self.start = self.place = word_of(request_id, vocabulary)
-        self.count = self.first = self.last = self.cached = 0
+        self.here = arrived
+        self.count = self.first = self.last = 0
+        self.cached: int | None = None
         self.plain = ask.stream and texts is None and not ask.continuous_usage
         self.trouble_at = -1
         self.trouble: Callable[[Answer], None] | None = None
@@ -81,7 +108,7 @@ class Answer:
             self.write(self.template.role())
         self.token()
 
-    def last_token(self) -> None:
+    def last_token(self, _: Progress) -> None:
         """The last token, and with it the end of the exchange."""
         only = self.count == 0
         word = self._word()
@@ -89,7 +116,7 @@ class Answer:
         if not self.ask.stream:
             self._finish(self._whole())
             return
-        last = self.template.last(word, self.reason, self.count, self.cached)
+        last = self.template.last(word, self.reason, self.count, self.cached or 0)
         self._finish(self.template.role() + last if only else last)
 
     def hold(self, seconds: float) -> None:
@@ -136,10 +163,32 @@ class Answer:
         ask = self.ask
         texts = self.texts
         if texts is None:
-            texts = self._vocabulary.texts_of(self.start, self.count, ask.chat)
-        counts = usage(len(ask.prompt), self.count, self.cached)
+            texts = self.vocabulary.texts_of(self.start, self.count, ask.chat)
+        counts = usage(len(ask.prompt), self.count, self.cached or 0)
         template = self.template
         return whole(ask, template.answer_id, template.model, "".join(texts), self.reason, counts)
+
+
+class Prefill(Answer):
+    """The part of an answer that a replica which only prefills has: one token, which the client does not see.
+
+    Args:
+        done: called when the prompt has been computed.
+    """
+
+    __slots__ = ("_done", "_whole_answer")
+
+    def __init__(self, answer: Answer, done: Callable[[Progress], None]) -> None:
+        super().__init__(
+            answer.connection, answer.ask, answer.request_id, arrived=answer.arrived, model=answer.template.model,
+            vocabulary=answer.vocabulary, output_tokens=1, reason="length",
+        )  # fmt: skip
+        self._whole_answer, self._done = answer, done
+
+    def last_token(self, progress: Progress) -> None:
+        self.count = 1
+        self._whole_answer.cached = self.cached
+        self._done(progress)
 
 
 def word_of(request_id: int, vocabulary: Vocabulary) -> int:

@@ -1,0 +1,169 @@
+"""Where a request goes: to the replica of its endpoint, to the one that the router picks, or first to one that
+prefills and then to one that decodes."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Protocol
+
+from ...config.simulator import DisaggregationConfig, SimulatorTargetConfig
+from ...domain.errors import ConfigError
+from ..api import EngineRequest
+from ..progress import Progress
+from ..router import Router
+from .clock import Alarm, Clock, monotonic_ns
+from .openai import ApiError
+from .replica import Replica
+from .router_metrics import RouterMetrics
+from .stream import Answer, Prefill
+
+
+class Dispatcher(Protocol):
+    """Takes requests for replicas."""
+
+    def submit(self, answer: Answer, request: EngineRequest) -> None:
+        """Begin to answer; ``answer.open`` has been or will be called.
+
+        Raises:
+            ApiError: it cannot be taken.
+        """
+        ...
+
+
+class Direct:
+    """Everything to one replica."""
+
+    def __init__(self, replica: Replica, max_queue: int | None) -> None:
+        self._replica, self._max_queue = replica, max_queue
+
+    def submit(self, answer: Answer, request: EngineRequest) -> None:
+        self._replica.catch_up(answer.arrived)
+        _put(self._replica, self._max_queue, answer, request, answer.arrived)
+        answer.open()
+
+
+class Routed:
+    """Each to the replica that the router picks."""
+
+    def __init__(
+        self, config: SimulatorTargetConfig, replicas: Sequence[Replica], metrics: RouterMetrics, seed: int
+    ) -> None:
+        self._replicas, self._metrics = replicas, metrics
+        self._engines = [replica.engine for replica in replicas]
+        self._router = Router(config.router, seed)
+        self._max_queue = config.failures.max_queue
+
+    def submit(self, answer: Answer, request: EngineRequest) -> None:
+        self.put(answer, request, answer.arrived)
+        answer.open()
+
+    def put(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        """Pick a replica and give it a request as of ``at`` (monotonic ns)."""
+        for replica in self._replicas:
+            replica.catch_up(at)
+        began = monotonic_ns()
+        replica = self._replicas[self._router.pick(request, self._engines)]
+        self._metrics.picked(replica.number, (monotonic_ns() - began) * 1e-9)
+        _put(replica, self._max_queue, answer, request, at)
+
+
+class Disaggregated:
+    """The prompt on one replica; then its KV cache is sent to another, which makes the answer."""
+
+    def __init__(
+        self,
+        config: SimulatorTargetConfig,
+        rules: DisaggregationConfig,
+        replicas: Sequence[Replica],
+        metrics: RouterMetrics,
+        *,
+        kv_bytes_per_token: float,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._rules, self._clock, self._metrics, self._kv_bytes = rules, clock, metrics, kv_bytes_per_token
+        self._decoding = replicas[rules.prefill_replicas :]
+        self._prefill = Routed(config, replicas[: rules.prefill_replicas], metrics, config.seed + 1)
+        self._decode = Routed(config, self._decoding, metrics, config.seed)
+        self.transfers = Agenda(loop)
+
+    def submit(self, answer: Answer, request: EngineRequest) -> None:
+        part = Prefill(answer, lambda progress: self._send(answer, request, progress))
+        self._prefill.put(part, replace(request, output_tokens=1, output_blocks=()), answer.arrived)
+        self._metrics.decisions["prefill-decode"] += 1
+        answer.connection.answering = answer
+        answer.gone = lambda _: self._left(answer, part)
+
+    def _left(self, answer: Answer, part: Prefill) -> None:
+        part.client_gone()
+        self._metrics.ended(answer, False)
+
+    def _send(self, answer: Answer, request: EngineRequest, progress: Progress) -> None:
+        assert progress.last_token is not None
+        there = max(replica.engine.cached_prefix(request) for replica in self._decoding)
+        size = (request.prompt_tokens - there) * self._kv_bytes
+        seconds = self._rules.transfer_latency + size / self._rules.transfer_bandwidth
+        at = self._clock.wall(progress.last_token + seconds)
+        arriving = self.transfers.at(at, lambda: self._arrived(answer, request, at))
+
+        def left(_: Answer) -> None:
+            self.transfers.cancel(arriving)
+            self._metrics.ended(answer, False)
+
+        answer.gone = left
+
+    def _arrived(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        try:
+            self._decode.put(answer, replace(request, transferred_tokens=request.prompt_tokens), at)
+        except ApiError as error:
+            self._metrics.ended(answer, False)
+            answer.connection.reply_json(error.status, error.body)
+        else:
+            answer.open()
+
+
+class Agenda:
+    """Calls at monotonic times, on one alarm."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = Alarm(loop, self._ring)
+        self._order = count()
+        self._due: list[tuple[int, int]] = []
+        self._calls: dict[int, Callable[[], None]] = {}
+
+    def at(self, wall: int, call: Callable[[], None]) -> int:
+        """Call at ``wall``; gives a number to cancel it by."""
+        number = next(self._order)
+        self._calls[number] = call
+        heapq.heappush(self._due, (wall, number))
+        self._alarm.set(self._due[0][0])
+        return number
+
+    def cancel(self, number: int) -> None:
+        self._calls.pop(number, None)
+
+    def close(self) -> None:
+        self._alarm.close()
+
+    def _ring(self) -> None:
+        now = monotonic_ns()
+        while self._due and self._due[0][0] <= now:
+            call = self._calls.pop(heapq.heappop(self._due)[1], None)
+            if call is not None:
+                call()
+        if self._due:
+            self._alarm.set(self._due[0][0])
+
+
+def _put(replica: Replica, max_queue: int | None, answer: Answer, request: EngineRequest, at: int) -> None:
+    waiting = replica.engine.waiting
+    if max_queue is not None and waiting >= max_queue:
+        raise ApiError(429, f"{waiting} requests wait already (failures.max_queue)", "TooManyRequestsError")
+    try:
+        replica.submit(answer, request, at)
+    except ConfigError as error:
+        raise ApiError(400, error.message) from None
