@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
-from ..domain.result import Agreement, Difference, Measured, MetricAgreement, Reading, Reason, StageResult
+from ..domain.result import Agreement, Difference, Measured, MetricAgreement, Reading, Reason, Scalar, StageResult
 from .causes import Pair, causes
 from .gather import StageData
 from .own_figures import own_figures
@@ -112,21 +112,32 @@ def _metric(
     repeats: Sequence[tuple[_Member, _Member]],
     tail: float,
 ) -> _Compared:
-    by_stage = {m.stage: estimator(m.measurement, metric) for m in members}
+    known = {m.stage: _Known.of(estimator(m.measurement, metric), tail) for m in members}
 
     def differences(of: Sequence[tuple[_Member, _Member]]) -> list[Difference]:
-        found = [_difference(metric, a.stage, b.stage, by_stage[a.stage], by_stage[b.stage], tail) for a, b in of]
+        found = [_difference(metric, a.stage, b.stage, known[a.stage], known[b.stage]) for a, b in of]
         return [d for d in found if d is not None]
 
-    readings = [Reading(stage, e.value, *(e.limits(_TAIL) or (None, None))) for stage, e in by_stage.items()]
+    readings = [Reading(stage, k.value, *(k.usual or (None, None))) for stage, k in known.items()]
     own = differences(repeats)
     shown = MetricAgreement(metric.name, metric.unit, metric.margin, metric.relative, readings, differences(pairs))
     return _Compared(metric, shown, [d for d in own if d.verdict == "differ"])
 
 
-def _difference(
-    metric: Compared, first: int, second: int, a: Estimator, b: Estimator, tail: float
-) -> Difference | None:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A value with its limits: at 95 % of its own, and simultaneous with all others."""
+
+    value: Scalar
+    usual: tuple[float, float] | None
+    wide: tuple[float, float] | None
+
+    @staticmethod
+    def of(estimator: Estimator, tail: float) -> _Known:
+        return _Known(estimator.value, estimator.limits(_TAIL), estimator.limits(tail))
+
+
+def _difference(metric: Compared, first: int, second: int, a: _Known, b: _Known) -> Difference | None:
     """None where a side was not measured, or is 0 and there is no ratio."""
     if not (isinstance(a.value, Measured) and isinstance(b.value, Measured)):
         return None
@@ -135,10 +146,9 @@ def _difference(
         return None
     margin = max(metric.margin, metric.floor / min(x, y)) if metric.relative else metric.margin
     amount = y / x - 1 if metric.relative else y - x
-    one, other = a.limits(tail), b.limits(tail)
-    if one is None or other is None:
+    if a.wide is None or b.wide is None:
         return Difference(first, second, amount, None, None, "inconclusive")
-    low, high = mover(x, one, y, other, relative=metric.relative)
+    low, high = mover(x, a.wide, y, b.wide, relative=metric.relative)
     return Difference(first, second, amount, low, high, judge(amount, low, high, margin))
 
 

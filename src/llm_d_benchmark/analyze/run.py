@@ -23,7 +23,7 @@ from .findings import findings
 from .gather import StageData, gather
 from .metrics import View, metrics, per_request, view
 from .reported import measured_something, only_reported, reported_stage
-from .saturation import saturation
+from .saturation import saturations
 from .slos import judge, score
 from .steady import steady_state
 from .validity import validity
@@ -37,9 +37,8 @@ def analyze(run: RunInput) -> RunResult:
     windows = [d.window for d in data]
     requests = _total([s.metrics.requests_total for s in stages])
     valid = validity(run, windows, stages)
-    sweep = next((g.config.sweep for g in benchmark.load_generators if g.config.sweep), None)
-    knee = saturation(sweep, windows, stages)
-    slos = judge(run.config.spec.performance_targets.slos, stages, knee)
+    knees = saturations(benchmark.load_generators, windows, stages)
+    slos = judge(run.config.spec.performance_targets.slos, stages, knees)
     return RunResult(
         run_id=run.run_id,
         name=run.config.metadata.name,
@@ -53,7 +52,8 @@ def analyze(run: RunInput) -> RunResult:
         validity=valid,
         stages=stages,
         requests=requests,
-        saturation=knee,
+        saturation=next(iter(knees), None),
+        saturations=knees,
         slos=slos,
         slo_score=score(slos),
         agreement=agreement(data, stages, valid.reasons),

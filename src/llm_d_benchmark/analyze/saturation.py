@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from ..config.load import Sweep
+from ..config.model import LoadGeneratorSpec
 from ..domain.result import Absent, Distribution, DistributionOrAbsent, Measured, Saturation, Scalar, StageResult
 from ..domain.saturation import Level, chance, edge, knee
 from .windows import StageWindow
+
+
+def saturations(
+    generators: Sequence[LoadGeneratorSpec], windows: Sequence[StageWindow], stages: Sequence[StageResult]
+) -> list[Saturation]:
+    """Of every load generator that swept, over its own stages."""
+    found = []
+    for position, spec in enumerate(generators):
+        own = [
+            (w, s)
+            for w, s in zip(windows, stages, strict=True)
+            if w.position == position or (w.position is None and (w.generator == spec.type or len(generators) == 1))
+        ]
+        knee = saturation(spec.config.sweep, [w for w, _ in own], [s for _, s in own])
+        if knee is not None:
+            found.append(replace(knee, load_generator=spec.type, stages=[s.index for _, s in own]))
+    return found
 
 
 def saturation(sweep: Sweep | None, windows: Sequence[StageWindow], stages: Sequence[StageResult]) -> Saturation | None:

@@ -24,10 +24,10 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 _ORDER: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
 
 
-def judge(slos: Sequence[Slo], stages: Sequence[StageResult], saturation: Saturation | None) -> list[SloResult]:
+def judge(slos: Sequence[Slo], stages: Sequence[StageResult], sweeps: Sequence[Saturation]) -> list[SloResult]:
     """Every objective against every stage, the worst deciding; of a sweep, against the knee's stage only."""
-    if saturation is not None and saturation.knee_stage is not None:
-        stages = [s for s in stages if s.index == saturation.knee_stage]
+    beside = {i for s in sweeps if s.knee_stage is not None for i in s.stages if i != s.knee_stage}
+    stages = [s for s in stages if s.index not in beside]
     found = []
     for slo in slos:
         verdicts = [_judge_stage(slo, stage) for stage in stages]

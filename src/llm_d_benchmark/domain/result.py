@@ -239,13 +239,18 @@ class Validity:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What a sweep found. The knee is the highest load that the server still carried."""
+    """What a sweep found. The knee is the highest load that the server still carried.
+
+    ``load_generator`` swept; ``stages`` are its stages.
+    """
 
     over: Literal["rate", "concurrency"]
     knee: Scalar
     knee_stage: int | None
     reason: str
     curve: Sequence[Mapping[str, float | None]]
+    load_generator: str = ""
+    stages: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +397,8 @@ class RunResult:
     stages: Sequence[StageResult]
     requests: RequestCounts
     saturation: Saturation | None = None
+    """Of the first load generator that swept; ``saturations`` has those of all."""
+    saturations: Sequence[Saturation] = ()
     slos: Sequence[SloResult] = ()
     slo_score: Scalar = Absent("no SLOs are configured")
     diagnosis: Sequence[Claim] = ()

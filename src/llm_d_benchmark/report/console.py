@@ -13,7 +13,7 @@ from rich.text import Text
 from ..domain.result import Measured, RunResult
 from .format import count, duration, quantity
 from .table import COLUMNS, UNSURE, StageTable, stage_table, unsure_means
-from .verdict import Verdict, headline_stage, verdict
+from .verdict import Verdict, verdict
 
 _GAP = "  "
 _BOX = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
@@ -98,11 +98,10 @@ def _notes(console: Console, result: RunResult, table: StageTable) -> None:
     for line in table.absent:
         if not line.startswith("goodput"):
             console.print(Text(line, style="dim"))
-    saturation = result.saturation
-    if saturation is not None:
-        headline = headline_stage(result)
-        where = f" (stage {headline[0].name})" if headline and saturation.knee_stage is not None else ""
-        console.print(Text(f"saturation: {saturation.reason}{where}"))
+    for sweep in result.saturations or ([result.saturation] if result.saturation else []):
+        knee = next((s.name for s in result.stages if s.index == sweep.knee_stage), None)
+        of = f" of {sweep.load_generator}" if len(result.saturations) > 1 else ""
+        console.print(Text(f"saturation{of}: {sweep.reason}{f' (stage {knee})' if knee else ''}"))
 
 
 def _slos(console: Console, result: RunResult) -> None:

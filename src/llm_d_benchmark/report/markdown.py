@@ -8,7 +8,7 @@ from ..domain.result import Measured, RunResult, SloResult
 from .api import ReportInput
 from .format import count, duration, moment, quantity
 from .table import UNSURE, stage_table, unsure_means
-from .verdict import headline_stage, verdict
+from .verdict import verdict
 
 _SIGNS = {"good": "✅", "warning": "⚠️", "bad": "❌"}
 _SLO_WORDS = {"pass": "met", "fail": "**missed**", "inconclusive": "inconclusive"}
@@ -63,10 +63,11 @@ def _stages(result: RunResult) -> list[str]:
     if table.unsure:
         lines += [f"\\{UNSURE} {unsure_means(result)}.", ""]
     lines += [f"- {_escape(line)}" for line in table.absent] + ([""] if table.absent else [])
-    if result.saturation is not None:
-        chosen = headline_stage(result)
-        knee = f" Knee: stage {_escape(chosen[0].name)}." if chosen and result.saturation.knee_stage is not None else ""
-        lines += [f"Saturation: {_escape(result.saturation.reason.rstrip('.'))}.{knee}", ""]
+    for sweep in result.saturations or ([result.saturation] if result.saturation else []):
+        name = next((s.name for s in result.stages if s.index == sweep.knee_stage), None)
+        knee = f" Knee: stage {_escape(name)}." if name else ""
+        of = f" of {sweep.load_generator}" if len(result.saturations) > 1 else ""
+        lines += [f"Saturation{of}: {_escape(sweep.reason.rstrip('.'))}.{knee}", ""]
     return lines
 
 

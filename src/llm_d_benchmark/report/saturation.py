@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..domain.result import Absent, Distribution, Estimate, Measured, RunResult, Scalar, StageResult
 from .format import Scale, scale_of, stage_title
@@ -10,9 +11,27 @@ from .plot import Figure, Json, axis, layout, log_axis
 
 
 def saturation(result: RunResult) -> list[Figure]:
-    """Throughput against latency and load against throughput; nothing where fewer than two stages measured anything."""
-    stages = sorted(result.stages, key=lambda s: (_offered(s) is None, _offered(s) or 0.0))
-    return [f for f in (_latency(stages), _throughput(stages, result)) if f is not None]
+    """Throughput against latency and load against throughput, of each load generator by itself; nothing where fewer
+    than two stages measured anything."""
+    by_generator: dict[str, list[StageResult]] = {}
+    for stage in result.stages:
+        by_generator.setdefault(stage.load_generator, []).append(stage)
+    found = []
+    for name, stages in by_generator.items():
+        stages.sort(key=lambda s: (_offered(s) is None, _offered(s) or 0.0))
+        drawn = [f for f in (_latency(stages), _throughput(stages, _knee_of(result, name))) if f is not None]
+        found += drawn if len(by_generator) == 1 else [_named(f, name) for f in drawn]
+    return found
+
+
+def _named(figure: Figure, generator: str) -> Figure:
+    return replace(figure, name=f"{figure.name}-{generator}", title=f"{figure.title}: {generator}")
+
+
+def _knee_of(result: RunResult, generator: str) -> float | None:
+    sweeps = [s for s in result.saturations if s.load_generator == generator]
+    sweep = sweeps[0] if sweeps else result.saturation if not result.saturations else None
+    return _value(sweep.knee) if sweep else None
 
 
 def _offered(stage: StageResult) -> float | None:
@@ -80,7 +99,7 @@ def _percentiles(
     }
 
 
-def _throughput(stages: Sequence[StageResult], result: RunResult) -> Figure | None:
+def _throughput(stages: Sequence[StageResult], knee: float | None) -> Figure | None:
     loaded = [(x, s) for s in stages if (x := _offered(s)) is not None]
     if len({x for x, _ in loaded}) < 2:
         return None
@@ -122,7 +141,6 @@ def _throughput(stages: Sequence[StageResult], result: RunResult) -> Figure | No
                 "hoverinfo": "skip",
             }
         )
-    knee = _value(result.saturation.knee) if result.saturation else None
     extra = {} if knee is None else _knee(knee)
     caption = (
         "Requests/s the server completed, and those that met every limit."
