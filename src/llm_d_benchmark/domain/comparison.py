@@ -26,7 +26,7 @@ class Effect:
     Attributes:
         slowdown: the ratio of (geometric) means over runs, minus 1.
         low, high: two-sided 95 % limits.
-        lower, upper: one-sided 95 % bounds, which decide.
+        lower, upper: one-sided bounds at ``level``, which decide.
         bca_low, bca_high: two-sided 95 % limits by the bootstrap, to set beside them.
         method: welch: independent runs. paired: runs in interleaved pairs. within_run: one run a side; the limits say
             nothing of what another run would give.
@@ -42,6 +42,7 @@ class Effect:
     method: Method
     sd: float | None = None
     degrees: float | None = None
+    level: float = 0.95
     bca_low: float | None = None
     bca_high: float | None = None
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...config.aliases import MetricRef
 from ...domain.comparison import Arm, Effect, MetricComparison, Quarantined, Verdict
 from ...domain.result import Absent, Measured, RunResult, Scalar, StageResult
-from .effects import FloatArray, holm, slowness
+from .effects import ALPHA, FloatArray, holm, slowness
 from .levels import DECIDING, SHOWN, levels, metric_refs, unit_of, value_of
 from .outliers import outliers
 from .verdicts import Judged, further_runs, measure, verdict_of, worst
@@ -36,11 +36,13 @@ class Question:
     Attributes:
         limit: the most it may be slower, a fraction; None where nothing is judged.
         deciding, shown: metrics that the verdict rests on, and those set beside them.
+        alpha: how often a verdict may be wrong; less where the number of runs is chosen on the way (``plan.ALPHA``).
     """
 
     limit: float | None = 0.05
     deciding: Sequence[MetricRef] = field(default_factory=lambda: metric_refs(DECIDING))
     shown: Sequence[MetricRef] = field(default_factory=lambda: metric_refs(SHOWN))
+    alpha: float = ALPHA
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def _logs(baseline: Arm, test: Arm, ref: MetricRef) -> tuple[FloatArray, FloatAr
 
 def _measure(case: _Case, question: Question, paired: bool) -> Judged:
     assert not isinstance(case.logs, Absent)
-    return measure(*case.logs, _log_limit(question), blocks=paired)
+    return measure(*case.logs, _log_limit(question), blocks=paired, alpha=question.alpha)
 
 
 def _log_limit(question: Question) -> float:
@@ -217,7 +219,9 @@ def _without(case: _Case, quarantined: Sequence[Quarantined], question: Question
         keep = [keep[0] & keep[1]] * 2
     if min(int(k.sum()) for k in keep) < LEAST_RUNS:
         return None
-    return measure(case.logs[0][keep[0]], case.logs[1][keep[1]], _log_limit(question), blocks=paired)
+    return measure(
+        case.logs[0][keep[0]], case.logs[1][keep[1]], _log_limit(question), blocks=paired, alpha=question.alpha
+    )
 
 
 def _conclude(

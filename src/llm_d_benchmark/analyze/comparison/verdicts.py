@@ -28,14 +28,15 @@ def judge(ratio: LogRatio, limit: float, p: FloatArray, *, alpha: float = ALPHA)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The effect of one metric and its verdict; ``p`` as it is, not adjusted."""
+    """The effect of one metric, bounded at the level 1 - ``alpha``; ``p`` as it is, not adjusted."""
 
     effect: Effect
     ratio: LogRatio
     p: float
+    alpha: float
 
 
-def measure(baseline: FloatArray, test: FloatArray, limit: float, *, blocks: bool) -> Judged:
+def measure(baseline: FloatArray, test: FloatArray, limit: float, *, blocks: bool, alpha: float = ALPHA) -> Judged:
     """The slowdown between two arms of one metric from log values of runs (1-d, at least two each).
 
     Args:
@@ -49,15 +50,16 @@ def measure(baseline: FloatArray, test: FloatArray, limit: float, *, blocks: boo
         slowdown=math.expm1(estimate),
         low=math.expm1(float(ratio.lower(ALPHA / 2))),
         high=math.expm1(float(ratio.upper(ALPHA / 2))),
-        lower=math.expm1(float(ratio.lower())),
-        upper=math.expm1(float(ratio.upper())),
+        lower=math.expm1(float(ratio.lower(alpha))),
+        upper=math.expm1(float(ratio.upper(alpha))),
         method="paired" if blocks else "welch",
         sd=sd,
         degrees=float(ratio.df),
+        level=1 - alpha,
         bca_low=None if boot is None else math.expm1(boot[0]),
         bca_high=None if boot is None else math.expm1(boot[1]),
     )
-    return Judged(effect, ratio, float(ratio.p_over(limit)))
+    return Judged(effect, ratio, float(ratio.p_over(limit)), alpha)
 
 
 def _sd(baseline: FloatArray, test: FloatArray, *, blocks: bool) -> float:
@@ -68,9 +70,9 @@ def _sd(baseline: FloatArray, test: FloatArray, *, blocks: bool) -> float:
 
 def verdict_of(judged: Judged, limit: float, adjusted_p: float) -> Verdict:
     """PASS if the upper bound is under the limit, FAIL if the lower one is over it (``adjusted_p``)."""
-    if float(judged.ratio.upper()) < limit:
+    if float(judged.ratio.upper(judged.alpha)) < limit:
         return "pass"
-    return "fail" if adjusted_p < ALPHA else "inconclusive"
+    return "fail" if adjusted_p < judged.alpha else "inconclusive"
 
 
 def further_runs(judged: Judged, runs: int, limit: float) -> int | None:
@@ -78,7 +80,7 @@ def further_runs(judged: Judged, runs: int, limit: float) -> int | None:
     estimated; None where more than a thousand would be needed."""
     gap = abs(float(judged.ratio.estimate) - limit)
     blocks = judged.effect.method == "paired"
-    needed = power.runs_needed(judged.effect.sd or 0.0, gap, blocks=blocks)
+    needed = power.runs_needed(judged.effect.sd or 0.0, gap, blocks=blocks, alpha=judged.alpha)
     return None if needed is None else max(1, needed - runs)
 
 
