@@ -77,7 +77,7 @@ def run(
     )
     part = parse.shard(shard)
     if dry_run:
-        return _dry_run(loaded, part, json_output)
+        return show_plan(loaded, part, json_output)
     from ..runner.options import RunOptions
 
     options = RunOptions(
@@ -87,10 +87,10 @@ def run(
         start_at=parse.start_time(start_at),
         fail_on=parse.fail_on(fail_on),
     )
-    return _run(loaded, options, progress, json_output)
+    return carry_out(loaded, options, progress, json_output)
 
 
-def _dry_run(loaded: LoadedConfig, shard: Any, json_output: bool) -> int:
+def show_plan(loaded: LoadedConfig, shard: Any, json_output: bool) -> int:
     import json
 
     from ..runner.dryrun import plan
@@ -104,7 +104,7 @@ def _dry_run(loaded: LoadedConfig, shard: Any, json_output: bool) -> int:
     return 0
 
 
-def _run(loaded: LoadedConfig, options: RunOptions, progress: ProgressMode, json_output: bool) -> int:
+def carry_out(loaded: LoadedConfig, options: RunOptions, progress: ProgressMode, json_output: bool) -> int:
     from ..report.progress import make_progress
     from ..runner.dryrun import extent
     from .interrupt import run_until_signal

@@ -191,8 +191,14 @@ def _finish(document: Node, findings: list[Finding]) -> LoadedConfig:
         config=config,
         origins=_origins(document, data),
         warnings=tuple(findings),
-        digest=hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+        digest=digest_of(config),
     )
+
+
+def digest_of(config: BenchmarkConfig) -> str:
+    """``LoadedConfig.digest`` of a resolved configuration."""
+    text = json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _origins(document: Node, data: Any, path: KeyPath = ()) -> dict[str, str]:

@@ -15,11 +15,18 @@ class EventBus:
     """Hands every event to every observer, in order.
 
     Events carry the same clock as the records, monotonic time plus ``clock_offset``, so that a step of the wall clock
-    cannot set a run's events against its records.
+    cannot set a run's events against its records. A run in virtual time gives its own ``clock`` (epoch ns).
     """
 
-    def __init__(self, observers: Iterable[Observer] = (), *, clock_offset: int | None = None) -> None:
+    def __init__(
+        self,
+        observers: Iterable[Observer] = (),
+        *,
+        clock_offset: int | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         self._observers = list(observers)
+        self._clock = clock
         self.clock_offset = time.time_ns() - time.monotonic_ns() if clock_offset is None else clock_offset
 
     def subscribe(self, observer: Observer) -> None:
@@ -27,7 +34,7 @@ class EventBus:
 
     def now(self) -> int:
         """Epoch ns on the run's clock."""
-        return time.monotonic_ns() + self.clock_offset
+        return time.monotonic_ns() + self.clock_offset if self._clock is None else self._clock()
 
     def publish(self, event: Event) -> None:
         for observer in self._observers:

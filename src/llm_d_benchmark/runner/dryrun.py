@@ -10,13 +10,16 @@ from ..config.layers import LoadedConfig
 from ..config.load import Length
 from ..config.model import BenchmarkConfig
 from ..config.resolve import resolve_target
+from ..config.simulator import SimulatorTargetConfig
 from ..domain.events import Finding
 from ..domain.schedule import Shard, Stage
 from ..loadgen.native.fleet import worker_count
+from ..target.api import Target
 from ..target.registry import create_target
 from ..workload.arrivals import expected_arrivals
 from .prepare import stages_of
 from .run import preflight
+from .virtual import simulated_in
 
 # Resident memory under a light load as measured on Linux with Python 3.11: main process 101 MiB, a worker 41 MiB.
 BASE_BYTES = 101 * 2**20
@@ -77,6 +80,7 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
     findings = preflight(loaded)
     config = loaded.config
     target_config = resolve_target(config)
+    simulated = simulated_in(config, target_config)
     stages: list[PlannedStage] = []
     lengths = []
     workers = 0
@@ -87,10 +91,12 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
             for s in source.planned()
         ]
         streams = max((s.load.concurrency or 1 for s in source.planned()), default=1)
-        workers = max(workers, spec.config.workers or worker_count(shard.share(streams)))
+        if simulated is None:
+            workers = max(workers, spec.config.workers or worker_count(shard.share(streams)))
         lengths.append({"input": _length(spec.config.input_length), "output": _length(spec.config.output_length)})
+    target = create_target(target_config) if simulated is None else _simulated(simulated)
     return Plan(
-        target={"type": target_config.type, **create_target(target_config).plan()},
+        target={"type": target_config.type, **target.plan()},
         stages=stages,
         findings=findings,
         client_bytes=BASE_BYTES + workers * WORKER_BYTES,
@@ -98,6 +104,12 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
         seconds=_total(s.seconds for s in stages),
         lengths=lengths,
     )
+
+
+def _simulated(config: SimulatorTargetConfig) -> Target:
+    from .simulated import VirtualTarget
+
+    return VirtualTarget(config)
 
 
 def expected_requests(stage: Stage) -> float | None:

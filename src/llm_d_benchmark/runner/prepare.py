@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config.load import LoadConfig
 from ..config.model import BenchmarkConfig, LoadGeneratorSpec
@@ -20,6 +22,9 @@ from ..workload.schedule import build_schedule, workload_options
 from ..workload.sizing import SizerReport, build_sizer
 from ..workload.stages import stage_source
 from .options import RunOptions
+
+if TYPE_CHECKING:
+    from ..simulator.deployment import VirtualDeployment
 
 DEFAULT_ENDPOINT = "chat"
 
@@ -56,8 +61,9 @@ async def prepare(
     log_dir: Path,
     stop: asyncio.Event,
     clock_offset: int,
+    deployment: VirtualDeployment | None = None,
 ) -> list[Prepared]:
-    """Jobs for every load generator of the configuration, in order.
+    """Jobs for every load generator of the configuration, in order. With ``deployment``, in virtual time.
 
     Raises:
         ConfigError: a workload or a load that cannot be run.
@@ -66,15 +72,22 @@ async def prepare(
     sizers: dict[tuple[str, bool], SizerReport] = {}
     prepared: list[Prepared] = []
     next_stage = 0
-    async with ServerProbe(endpoint) as probe:
+    given = {} if deployment is None else {"deployment": deployment}
+    async with AsyncExitStack() as stack:
+        probe = None if deployment else await stack.enter_async_context(ServerProbe(endpoint))
         for spec in config.spec.benchmark.load_generators:
             load = spec.config
             kind = load.endpoint or DEFAULT_ENDPOINT
             text = load.workload.get("type") == "conversation"
             if (kind, text) not in sizers:
-                sizers[kind, text] = await build_sizer(
-                    probe, endpoint=kind, tokenizer_path=tokenizer_path, seed=load.seed, text=text
-                )
+                if probe is None:
+                    from .simulated import sizer_report
+
+                    sizers[kind, text] = sizer_report(kind)
+                else:
+                    sizers[kind, text] = await build_sizer(
+                        probe, endpoint=kind, tokenizer_path=tokenizer_path, seed=load.seed, text=text
+                    )
             sizer = sizers[kind, text]
             stages = stages_of(config, load, next_stage)
             if stages.adaptive and options.shard.count > 1:
@@ -99,7 +112,7 @@ async def prepare(
                         shard=options.shard,
                         start_at=options.start_at if not prepared else None,
                         first_stage=next_stage - len(stages.planned()),
-                        options={"drain_s": config.spec.benchmark.drain},
+                        options={"drain_s": config.spec.benchmark.drain, **given},
                         tokenizer=None if tokenizer_path is None else Path(tokenizer_path),
                     ),
                     sizer,

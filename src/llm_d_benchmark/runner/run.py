@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config.availability import unavailable
 from ..config.layers import LoadedConfig
@@ -25,12 +25,16 @@ from ..loadgen.api import NeedsInstalling
 from ..loadgen.native.roundtrip import idle_round_trip
 from ..store.writer import RunWriter
 from ..target import registry as targets
-from ..target.api import TargetContext
+from ..target.api import Target, TargetContext
 from .bus import EventBus, Observer
 from .options import RunOptions, RunOutcome
 from .prepare import Prepared, prepare
 from .verdict import exit_code
+from .virtual import simulated_in
 from .watch import FailureStreak, watch_target
+
+if TYPE_CHECKING:
+    from ..simulator.deployment import VirtualDeployment
 
 T = TypeVar("T")
 
@@ -83,22 +87,36 @@ async def run(
     Raises:
         ConfigError, TargetError, StoreError: nothing could be measured. Later failures are in the outcome.
     """
-    return await _Run(loaded, options, EventBus(observers), stop or asyncio.Event()).execute()
+    return await _Run(loaded, options, observers, stop or asyncio.Event()).execute()
 
 
 class _Run:
     """The state that the phases of one run share."""
 
-    def __init__(self, loaded: LoadedConfig, options: RunOptions, bus: EventBus, stop: asyncio.Event) -> None:
+    def __init__(
+        self, loaded: LoadedConfig, options: RunOptions, observers: Iterable[Observer], stop: asyncio.Event
+    ) -> None:
         self.config = loaded.config
         self.loaded = loaded
         self.options = options
-        self.bus = bus
         self.stop = stop
         self.failure: BenchmarkError | None = None
         self.findings = preflight(loaded)
         self.target_config = resolve_target(loaded.config)
-        self.target = targets.create_target(self.target_config)
+        self.deployment: VirtualDeployment | None = None
+        self.target: Target
+        simulated = simulated_in(self.config, self.target_config)
+        if simulated is None:
+            self.target = targets.create_target(self.target_config)
+            self.bus = EventBus(observers)
+        else:
+            # Imported here: a run in real time starts sooner without.
+            from ..simulator.deployment import VirtualDeployment
+            from .simulated import VirtualTarget
+
+            self.deployment = VirtualDeployment(simulated, time.time_ns())
+            self.target = VirtualTarget(simulated, self.deployment)
+            self.bus = EventBus(observers, clock=self.deployment.now_ns)
 
     async def execute(self) -> RunOutcome:
         writer = self._open_writer()
@@ -144,6 +162,7 @@ class _Run:
                 "command": self.options.command,
                 "config_digest": self.loaded.digest,
                 "simulated": self.target_config.type == "simulator",
+                "virtual_time": self.deployment is not None,
                 "started": self.bus.now(),
                 "clock_offset": self.bus.clock_offset,
                 "start_at": self.options.start_at,
@@ -173,6 +192,7 @@ class _Run:
             log_dir=writer.log_dir,
             stop=self.stop,
             clock_offset=self.bus.clock_offset,
+            deployment=self.deployment,
         )
         writer.update_manifest(
             target={
@@ -183,7 +203,7 @@ class _Run:
                 "info": {k: v for k, v in endpoint.info.items() if k not in ("server", "fingerprint")},
             },
             sizer=[job.sizer.to_dict() for job in jobs],
-            idle_round_trip_s=await idle_round_trip(endpoint),
+            idle_round_trip_s=None if self.deployment else await idle_round_trip(endpoint),
         )
         return endpoint, jobs
 

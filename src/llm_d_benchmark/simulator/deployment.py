@@ -22,9 +22,12 @@ class VirtualDeployment:
         self.config = config
         self.profile = load_profile(config)
         self.loop = VirtualLoop()
-        self.loop.now = config.startup_time
         self.cluster = Cluster(config, self.profile, self.loop)
         self.epoch = epoch
+
+    def start(self) -> None:
+        """Let the time pass until the server is ready."""
+        self.loop.now = max(self.loop.now, self.config.startup_time)
 
     def now_ns(self) -> int:
         """Simulated time, epoch ns."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from .run import run
 from .serve import serve
 
 HELP = "A model of an inference server: serve it, run a benchmark in virtual time, calibrate it."
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
+app.command("run")(run)
 app.command("serve")(serve)
 
 

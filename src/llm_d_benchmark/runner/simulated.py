@@ -1,0 +1,71 @@
+"""The target of a run in virtual time: a deployment simulated in this process instead of a server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from ..config.simulator import SimulatorTargetConfig
+from ..domain.endpoint import Endpoint
+from ..domain.version import VERSION
+from ..simulator.deployment import VirtualDeployment
+from ..simulator.profiles import Profile, load_profile
+from ..simulator.tokens import MadePrompts, chat_overhead
+from ..target.api import TargetContext
+from ..workload.sizing import SizerReport
+
+URL = "virtual://simulator"
+
+
+class VirtualTarget:
+    """What ``target.api.Target`` is to a server, to a simulated one in this process: nothing is started.
+
+    Args:
+        deployment: None for a plan only.
+    """
+
+    type = "simulator"
+
+    def __init__(self, config: SimulatorTargetConfig, deployment: VirtualDeployment | None = None) -> None:
+        self._config = config
+        self._deployment = deployment
+        self._profile = load_profile(config) if deployment is None else deployment.profile
+
+    def plan(self) -> Mapping[str, Any]:
+        return {"url": URL, **_facts(self._config, self._profile)}
+
+    def open(self, context: TargetContext) -> AbstractAsyncContextManager[Endpoint]:
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Endpoint]:
+        assert self._deployment is not None
+        self._deployment.start()
+        facts = _facts(self._config, self._profile)
+        server = f"llm-d-benchmark simulator {VERSION}"
+        info = {"type": self.type, "server": server, "fingerprint": _fingerprint(facts), "simulated": True, **facts}
+        yield Endpoint(URL, self._profile.model, info=info)
+
+
+def sizer_report(endpoint: str) -> SizerReport:
+    """Prompts for a simulated deployment; they need not ask it anything."""
+    return SizerReport(MadePrompts(chat_overhead() if endpoint == "chat" else 0))
+
+
+def _facts(config: SimulatorTargetConfig, profile: Profile) -> dict[str, Any]:
+    return {
+        "clock": "virtual",
+        **config.model_dump(mode="json", exclude_none=True, exclude={"port", "speed", "api_key_env"}),
+        "model": profile.model,
+        "hardware": profile.hardware,
+        "profile_source": profile.source,
+        "max_model_len": profile.max_model_len,
+        "num_gpu_blocks": profile.num_gpu_blocks(config),
+    }
+
+
+def _fingerprint(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""Runs in virtual time: which configurations are such runs, and how any becomes one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config.layers import LoadedConfig, digest_of
+from ..config.model import BenchmarkConfig
+from ..config.simulator import SimulatorTargetConfig
+from ..config.target import TargetConfig
+from ..domain.errors import ConfigError
+
+GENERATOR = "virtual"
+
+
+def in_virtual_time(loaded: LoadedConfig) -> LoadedConfig:
+    """The same configuration with every load generator replaced by the one of virtual time."""
+    spec = loaded.config.spec
+    virtual = [g.model_copy(update={"type": GENERATOR}) for g in spec.benchmark.load_generators]
+    benchmark = spec.benchmark.model_copy(update={"load_generators": virtual})
+    config = loaded.config.model_copy(update={"spec": spec.model_copy(update={"benchmark": benchmark})})
+    return replace(loaded, config=config, digest=digest_of(config))
+
+
+def simulated_in(config: BenchmarkConfig, target: TargetConfig) -> SimulatorTargetConfig | None:
+    """The deployment that a run in virtual time simulates; None for a run in real time.
+
+    Raises:
+        ConfigError: only a part of the run would be in virtual time, or its target is no simulator.
+    """
+    kinds = {g.type for g in config.spec.benchmark.load_generators}
+    if GENERATOR not in kinds:
+        return None
+    if others := sorted(kinds - {GENERATOR}):
+        raise ConfigError(
+            f"the load generator 'virtual' cannot run beside {', '.join(others)}: it has a time of its own",
+            advice="llm-d-benchmark simulator run puts every load generator into virtual time",
+        )
+    if target.simulator is None:
+        raise ConfigError(
+            f"the load generator 'virtual' needs a simulated deployment, and spec.target.type is '{target.type}'",
+            advice="set spec.target: {type: simulator}, or use the load generator native",
+        )
+    return target.simulator
