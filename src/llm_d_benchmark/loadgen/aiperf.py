@@ -1,0 +1,230 @@
+"""AIPerf (NVIDIA): our stages as its YAML configuration, its per-request export as our records."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from ..config.load import Length, LoadConfig
+from ..domain.events import Finding
+from ..domain.schedule import Stage
+from ..workload.conversation import ConversationOptions
+from ..workload.lengths import lengths_of_file
+from ..workload.shared_prefix import SharedPrefixOptions
+from ..workload.synthetic import SyntheticOptions
+from ..workload.trace import TraceOptions
+from . import aiperf_results
+from .external import plan
+from .external.api import Invocation, NativeResult, Requirement, ToolStage
+from .external.files import mapping
+from .external.generator import ExternalLoadGenerator
+from .external.keys import common_findings, merged, tool_keys
+
+CONFIG = "aiperf.yaml"
+ARTIFACTS = "artifacts"
+SECRET = "LLM_D_BENCHMARK_TOOL_SECRET_"
+MAX_ENTRIES = 10_000
+"""Different prompts that it is told to make at most; it makes them before it starts."""
+PER_SLOT_S = 10
+GRACE_S = 600.0
+POINTS = 1_000
+_SLO = {"ttft": "time_to_first_token", "tpot": "inter_token_latency", "e2e": "request_latency"}
+_PHASES = {"constant": "constant", "poisson": "poisson", "gamma": "gamma", "trace": "fixed_schedule"}
+
+
+class AIPerf(ExternalLoadGenerator):
+    """Adapter of aiperf 0.13."""
+
+    name: ClassVar[str] = "aiperf"
+    requirement: ClassVar[Requirement] = Requirement(
+        packages=("aiperf==0.13.0",), python=">=3.11,<3.14", executable="aiperf"
+    )
+
+    def check(self, config: LoadConfig) -> Sequence[Finding]:
+        return list(_findings(config))
+
+    def invocations(self, stage: ToolStage) -> Sequence[Invocation]:
+        own = tool_keys(stage.config)
+        over = own if "benchmark" in own else {"benchmark": own}
+        config = merged(native_config(stage), over)
+        # With a local tokenizer it must not be told to be offline.
+        env: dict[str, str | None] = {"HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None}
+        env |= {f"{SECRET}{i}": value for i, (_, value) in enumerate(_secrets(stage))}
+        if stage.endpoint.secure and not stage.endpoint.tls.verify:
+            env["AIPERF_HTTP_SSL_VERIFY"] = "false"
+        else:
+            env |= plan.tls_environment(stage.endpoint, self.name)
+        program = str(stage.environment.bin / "aiperf")
+        text = yaml.safe_dump(config, sort_keys=False)
+        return [Invocation([program, "profile", "--config", CONFIG], env, {CONFIG: text})]
+
+    def parse(self, path: Path) -> NativeResult:
+        return aiperf_results.parse(path)
+
+    def tidy(self, folder: Path) -> None:
+        """Removes its copy of the prompts, and hides headers in its copy of the configuration: it knows only some."""
+        for prompts in folder.rglob("inputs.json"):
+            prompts.unlink()
+        for summary in folder.rglob("*.json"):
+            _hide_headers(summary)
+
+
+def _hide_headers(summary: Path) -> None:
+    with suppress(OSError, ValueError):
+        content = json.loads(summary.read_bytes())
+        headers = mapping(mapping(mapping(content).get("input_config")).get("endpoint")).get("headers")
+        if headers:
+            headers.update(dict.fromkeys(headers, "***"))
+            summary.write_text(json.dumps(content, indent=2))
+
+
+def _findings(config: LoadConfig) -> Iterator[Finding]:
+    name, kind = AIPerf.name, plan.workload_type(config)
+    keys = {"parameters", "timeouts", "workload", "ramp"}
+    yield from common_findings(name, config, arrivals_taken=_PHASES, keys_taken=keys)
+    if kind not in ("synthetic", "shared_prefix", "conversation", "trace"):
+        advice = "it can do synthetic, shared_prefix, conversation and trace; others by its own keys: native.datasets"
+        yield plan.error("workload_unsupported", f"workload '{kind}' is not passed to {name}", advice)
+    if kind == "trace" and not str(config.workload.get("path", "")).endswith(".jsonl"):
+        yield plan.error(
+            "trace_unsupported",
+            f"{name} replays traces with timestamp (ms), input_length, output_length and hash_ids a line",
+            "give such a .jsonl file (Mooncake's form), or use the native generator",
+        )
+    if kind == "shared_prefix":
+        shared = plan.options(SharedPrefixOptions, config)
+        if shared.prefix_length.distribution != "fixed":
+            yield plan.error("length_unsupported", f"{name}'s prefixes are all of one length", "give a plain number")
+        yield plan.info(
+            "prefixes_drawn", f"{name} draws a prefix for every prompt: groups are only about equally often"
+        )
+    shapes = [config, *config.stages]
+    if any(s.num_requests is None and s.request_rate is None for s in shapes[1:] or shapes):
+        yield plan.info("prompts_repeat", f"{name} makes at most {MAX_ENTRIES} different prompts for a loop by time")
+    yield plan.info("failures_without_end", f"{name} does not tell when a failed request ended: taken as when it began")
+
+
+def _secrets(tool: ToolStage) -> list[tuple[str, str]]:
+    """Names and values of what goes by the environment: the API key as ``Authorization``, and secret headers."""
+    return sorted(plan.secret_headers(tool.endpoint).items())
+
+
+def native_config(tool: ToolStage) -> dict[str, Any]:
+    """The stage as aiperf's configuration file."""
+    config, endpoint = tool.config, tool.endpoint
+    headers: dict[str, str] = plan.plain_headers(endpoint)
+    headers |= {name: f"${{{SECRET}{i}}}" for i, (name, _) in enumerate(_secrets(tool))}
+    benchmark: dict[str, Any] = {
+        "models": endpoint.model,
+        "endpoint": {
+            "urls": [endpoint.url],
+            "type": tool.stage.endpoint,
+            "streaming": tool.stage.streaming,
+            "timeout": config.timeouts.total,
+            "useServerTokenCount": True,
+            "useLegacyMaxTokens": True,
+            "headers": headers,
+            "extra": dict(config.parameters),
+        },
+        "datasets": [_dataset(tool)],
+        "phases": [_phase(tool.stage)],
+        "artifacts": {"dir": ARTIFACTS, "summary": ["json"], "records": ["jsonl"]},
+        "tokenizer": {"name": str(tool.tokenizer)},
+        "gpuTelemetry": {"enabled": False},
+        "serverMetrics": {"enabled": False},
+        "runtime": {"ui": "none", "workers": config.workers or min(4, os.cpu_count() or 1)},
+    }
+    slos = {_SLO[k]: v * 1e3 for k, v in tool.goodput.items() if k in _SLO}
+    if slos:
+        benchmark["slos"] = slos
+    return {"schemaVersion": "2.0", "randomSeed": plan.seed_of(config, tool.stage), "benchmark": benchmark}
+
+
+def _phase(stage: Stage) -> dict[str, Any]:
+    load = stage.load
+    kind = str(load.arrival.get("type", "constant"))
+    out: dict[str, Any] = {"name": "profiling", "type": _PHASES[kind] if load.open_loop else "concurrency"}
+    if load.rate is not None:
+        out["rate"] = load.rate
+    if kind == "gamma":
+        out["smoothness"] = load.arrival.get("burstiness", 1.0)
+    if load.concurrency:
+        out["concurrency"] = load.concurrency
+    if load.ramp_s:
+        out["concurrencyRamp"] = load.ramp_s
+    if stage.num_requests is not None and kind != "trace":
+        out["requests"] = stage.num_requests
+    if stage.load_s is not None:
+        out |= {"duration": stage.load_s, "gracePeriod": GRACE_S}
+    return out
+
+
+def _entries(stage: Stage) -> int:
+    """As many different prompts as there will be requests, as far as that is known."""
+    if stage.load.rate is not None:
+        requests = plan.requests_at_rate(stage, stage.load.rate)
+    elif stage.num_requests is not None:
+        requests = stage.num_requests
+    else:
+        requests = math.ceil((stage.load.concurrency or 1) * (stage.load_s or 1.0) * PER_SLOT_S)
+    return max(1, min(requests, MAX_ENTRIES))
+
+
+def _dataset(tool: ToolStage) -> dict[str, Any]:
+    config, kind = tool.config, plan.workload_type(tool.config)
+    if kind == "trace":
+        return _trace(tool)
+    out: dict[str, Any] = {"name": "main", "type": "synthetic", "entries": _entries(tool.stage)}
+    if kind == "shared_prefix":
+        shared = plan.options(SharedPrefixOptions, config)
+        lengths = (shared.question_length, shared.output_length)
+        out["prefixPrompts"] = {"poolSize": shared.groups, "length": shared.prefix_length.value}
+    elif kind == "conversation":
+        talk = plan.options(ConversationOptions, config)
+        lengths = (talk.input_length, talk.output_length)
+        out["turns"] = distribution(talk.turns)
+        if talk.system_length:
+            out["prefixPrompts"] = {"sharedSystemLength": talk.system_length}
+        if talk.think_time:
+            out["turnDelay"] = talk.think_time * 1e3
+    else:
+        made = plan.options(SyntheticOptions, config)
+        lengths = (made.input_length, made.output_length)
+    return out | {"prompts": dict(zip(("isl", "osl"), map(distribution, lengths), strict=True))}
+
+
+def _trace(tool: ToolStage) -> dict[str, Any]:
+    options = plan.options(TraceOptions, tool.config)
+    out: dict[str, Any] = {"name": "main", "type": "file", "format": "mooncake_trace"}
+    out["path"] = str(Path(options.path).resolve())
+    synthesis: dict[str, Any] = {"speedupRatio": float(tool.stage.load.arrival.get("speedup", 1.0))}
+    if options.max_input is not None:
+        synthesis["maxIsl"] = options.max_input
+    return out | {"synthesis": synthesis, "prompts": {"blockSize": options.block_size}}
+
+
+def distribution(length: Length) -> dict[str, Any]:
+    """Its form of a length."""
+    bounds = {k: v for k, v in (("min", length.min), ("max", length.max)) if v is not None}
+    if length.distribution == "fixed":
+        return {"value": length.value}
+    if length.distribution == "normal":
+        return {"mean": length.mean, "stddev": length.std_dev, **bounds}
+    if length.distribution == "lognormal":
+        mean, sd = length.mean or 1.0, length.std_dev or 0.0
+        return {"mean": mean, "median": round(mean / math.sqrt(1 + (sd / mean) ** 2), 6), **bounds}
+    if length.distribution == "uniform":
+        low, high = length.min or 1, length.max or 1
+        step = max(1, math.ceil((high - low + 1) / POINTS))
+        return {"points": [{"value": v, "weight": 1.0} for v in range(low, high + 1, step)]}
+    counted: dict[int, int] = {}
+    for value in lengths_of_file(length.path or ""):
+        counted[value] = counted.get(value, 0) + 1
+    return {"points": [{"value": v, "weight": float(n)} for v, n in sorted(counted.items())], **bounds}
