@@ -16,7 +16,9 @@ EXAMPLE = Path(__file__).parents[2] / "sdk/python/examples/openai_asyncio.py"
 
 
 class TestPython(ProtocolConformance):
-    command = (sys.executable, str(EXAMPLE))
+    @pytest.fixture
+    def command(self) -> list[str]:
+        return [sys.executable, str(EXAMPLE)]
 
     @pytest.fixture
     def endpoint(self) -> Iterator[Endpoint]:

@@ -1,7 +1,9 @@
 """What every executable of ``type: command`` must do, as tests: subclass ``ProtocolConformance`` and name the command.
 
 class TestMine(ProtocolConformance):
-    command = ["./my-generator"]
+    @pytest.fixture
+    def command(self):
+        return ["./my-generator"]
 
     @pytest.fixture
     def endpoint(self):
@@ -21,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 import pytest
 
@@ -37,25 +39,23 @@ Line = dict[str, Any]
 
 
 class ProtocolConformance(LoadGeneratorConformance):
-    """Tests of one executable; ``command`` is its argument list."""
-
-    command: ClassVar[Sequence[str]]
+    """Tests of one executable; the fixture ``command`` is its argument list."""
 
     @pytest.fixture
     def generator(self) -> LoadGenerator:
         return CommandLoadGenerator()
 
     @pytest.fixture(autouse=True)
-    def _native(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(type(self), "native", {"command": list(self.command)})
+    def _native(self, command: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(self, "native", {"command": list(command)}, raising=False)
 
     def test_every_line_is_a_message_of_the_protocol(
-        self, generator: LoadGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, generator: LoadGenerator, command: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from jsonschema import Draft202012Validator
 
         tap = [sys.executable, "-m", "llm_d_benchmark.testing.protocol", str(tmp_path)]
-        monkeypatch.setattr(type(self), "native", {"command": [*tap, *self.command]})
+        monkeypatch.setattr(self, "native", {"command": [*tap, *command]})
         with ExactServer() as server:
             server.behaviour = lambda n: "http_500" if n % 4 == 0 else "ok"
             stages = [Stage(0, "a", Load(concurrency=4), duration_s=1.5), Stage(1, "b", Load(rate=50), num_requests=20)]
@@ -94,15 +94,15 @@ class ProtocolConformance(LoadGeneratorConformance):
         assert handed[1] == 20
         assert all(handed[stage] <= given[stage] for stage in handed)
 
-    def test_it_ends_when_the_tool_is_gone(self) -> None:
-        with self._started() as process:
+    def test_it_ends_when_the_tool_is_gone(self, command: Sequence[str]) -> None:
+        with _started(command) as process:
             assert _ask(process, _hello())["type"] == "ready"
             assert process.stdin is not None
             process.stdin.close()
             process.wait(5)
 
-    def test_it_says_what_it_is_and_passes_over_what_it_does_not_know(self) -> None:
-        with self._started() as process:
+    def test_it_says_what_it_is_and_passes_over_what_it_does_not_know(self, command: Sequence[str]) -> None:
+        with _started(command) as process:
             hello = {**_hello(), "from_a_later_version": {"x": 1}}
             ready = _ask(process, {"type": "from_a_later_version"}, hello)
             assert ready["type"] == "ready"
@@ -112,25 +112,26 @@ class ProtocolConformance(LoadGeneratorConformance):
             assert _ask(process, {"type": "quit"}) == {"type": "done"}
             assert process.wait(5) == 0
 
-    def test_it_refuses_a_protocol_it_does_not_speak(self) -> None:
-        with self._started() as process:
+    def test_it_refuses_a_protocol_it_does_not_speak(self, command: Sequence[str]) -> None:
+        with _started(command) as process:
             _write(process, {**_hello(), "protocol": "llm-d-benchmark.loadgen/999"})
             line = process.stdout.readline() if process.stdout else b""
             assert not line or json.loads(line)["type"] == "error"
             process.wait(5)
 
-    @contextmanager
-    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
-        env = {**os.environ, HEADERS_ENV: "{}"}
-        pipe = subprocess.PIPE
-        with subprocess.Popen(list(self.command), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env) as child:
-            watch = threading.Timer(20, child.kill)
-            watch.start()
-            try:
-                yield child
-            finally:
-                watch.cancel()
-                child.kill()
+
+@contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    env = {**os.environ, HEADERS_ENV: "{}"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env) as child:
+        watch = threading.Timer(20, child.kill)
+        watch.start()
+        try:
+            yield child
+        finally:
+            watch.cancel()
+            child.kill()
 
 
 def _hello() -> Line:

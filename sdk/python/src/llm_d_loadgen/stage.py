@@ -15,6 +15,8 @@ from .types import Hello, Session, Stage
 
 WINDOW = 512
 """Sessions in store: at 1000 requests a second, half a second's worth."""
+BLOCK = 64
+"""Sessions asked for at once."""
 PAUSE_S = 0.05
 """A place whose connection was refused is free again after this: a server that is gone must not busy the client."""
 
@@ -113,6 +115,7 @@ class StageLoad:
 
     async def _release(self, start: int) -> None:
         length = self.stage.load_s
+        taken = 0
         await _until(start)
         while (session := await self._next()) is not None:
             due = None if session.offset_ns is None else start + session.offset_ns
@@ -121,7 +124,9 @@ class StageLoad:
                     await self._over.wait()  # the rest lies behind the end of the load
                 await _until(due)
             free = 0 if self._free is None else await self._free.get()
-            self._say("credit", stage=self.stage.stage, sessions=1)
+            taken += 1
+            if taken % BLOCK == 0:
+                self._say("credit", stage=self.stage.stage, sessions=BLOCK)
             if len(session.turns) > 1:
                 self._to_follow += 1
             task = asyncio.create_task(self._session(session, max(due or 0, free, start)))

@@ -1,0 +1,3 @@
+module github.com/llm-d/llm-d-benchmark/sdk/go
+
+go 1.22
