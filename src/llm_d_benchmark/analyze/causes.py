@@ -79,9 +79,21 @@ def _name(m: Measurement) -> str:
     return m.result.load_generator
 
 
-def _notes(pair: Pair, code: str) -> str:
-    found = [NOTES[_name(m), code] for m in pair.both if (_name(m), code) in NOTES]
+def _notes(code: str, *tools: Measurement) -> str:
+    """What is known of these tools under that cause."""
+    found = [NOTES[_name(m), code] for m in tools if (_name(m), code) in NOTES]
     return "".join(f"; {note}" for note in dict.fromkeys(found))
+
+
+def _short_of(pair: Pair, asked: int | None) -> list[Measurement]:
+    """The stages that had fewer requests in flight than asked for."""
+    values = [(m, m.metrics.concurrency) for m in pair.both]
+    return [m for m, v in values if asked and isinstance(v, Measured) and v.value < (1 - LEAST) * asked]
+
+
+def _not_the_server(pair: Pair) -> list[Measurement]:
+    """The stages whose output tokens the server did not count."""
+    return [m for m in pair.both if m.metrics.output_length.source != "usage"]
 
 
 def _factor(pair: Pair, get: Callable[[Metrics], Scalar], sign: int) -> tuple[float, float] | None:
@@ -112,7 +124,7 @@ def _concurrency(pair: Pair) -> Iterator[Why]:
     if values:
         asked = pair.first.data.window.concurrency
         text = _told(pair, values, f"requests in flight on average ({asked} were asked for)")
-        yield Why("concurrency", text + _notes(pair, "concurrency"))
+        yield Why("concurrency", text + _notes("concurrency", *_short_of(pair, asked)))
 
 
 def _input_length(pair: Pair) -> Iterator[Why]:
@@ -139,7 +151,7 @@ def _asked_lengths(pair: Pair) -> Iterator[Why]:
         yield Why("asked", _told(pair, asked, "different lengths were asked for", " tokens"))
     if a.source and b.source and a.source != b.source:
         counted = f"counted by: {_name(pair.first)} {a.source}, {_name(pair.second)} {b.source}"
-        yield Why("token_counts", counted + _notes(pair, "token_counts"))
+        yield Why("token_counts", counted + _notes("token_counts", *_not_the_server(pair)))
     ends = [str(m.result.load.get("endpoint", "unknown")) for m in pair.both]
     if pair.base == "input_length" and ends[0] != ends[1] and "unknown" not in ends:
         text = f"{_name(pair.first)} used {ends[0]}, {_name(pair.second)} {ends[1]}; a chat template adds tokens"
@@ -153,7 +165,8 @@ def _token_counts(pair: Pair) -> Iterator[Why]:
     values = None if sign is None else _factor(pair, lambda m: m.output_length.achieved, sign)
     if values and None not in sources and sources[0] != sources[1]:
         counted = f"output tokens counted by {sources[0]} and by {sources[1]}"
-        yield Why("token_counts", _told(pair, values, counted) + _notes(pair, "token_counts"))
+        text = _told(pair, values, counted, " tokens")
+        yield Why("token_counts", text + _notes("token_counts", *_not_the_server(pair)))
 
 
 def _arrivals(pair: Pair) -> Iterator[Why]:
@@ -166,7 +179,7 @@ def _arrivals(pair: Pair) -> Iterator[Why]:
     change = b.value - a.value
     if abs(change) > BURSTINESS and change * pair.difference > 0:
         text = _told(pair, (a.value, b.value), "variation (CV) of the gaps between sent requests")
-        yield Why("arrivals", text + _notes(pair, "arrivals"))
+        yield Why("arrivals", text + _notes("arrivals", *(m for m in pair.both if m.data.window.arrival == "constant")))
 
 
 def _sent_rate(pair: Pair) -> Iterator[Why]:
@@ -188,6 +201,16 @@ def _errors(pair: Pair) -> Iterator[Why]:
         yield Why("errors", _told(pair, (100 * a.value, 100 * b.value), "failed requests", " %"))
 
 
+def _error_classes(pair: Pair) -> Iterator[Why]:
+    """How the requests of each failed."""
+    if pair.base == "error_rate":
+        failed = [m.metrics.requests.errors for m in pair.both]
+        if set(failed[0]) != set(failed[1]):
+            said = [", ".join(f"{n} {name}" for name, n in f.items()) or "no failures" for f in failed]
+            names = [_name(m) for m in pair.both]
+            yield Why("error_classes", f"they failed otherwise: {names[0]} {said[0]}; {names[1]} {said[1]}")
+
+
 def _chunks(pair: Pair) -> Iterator[Why]:
     """Gaps between what was taken for chunks: one tool saw fewer and longer ones."""
     if pair.base != "itl":
@@ -200,7 +223,7 @@ def _chunks(pair: Pair) -> Iterator[Why]:
 
     values = _factor(pair, per_answer, -1)
     if values:
-        yield Why("chunks", _told(pair, values, "gaps between chunks in each answer") + _notes(pair, "chunks"))
+        yield Why("chunks", _told(pair, values, "gaps between chunks in each answer") + _notes("chunks", *pair.both))
 
 
 def _connections(pair: Pair) -> Iterator[Why]:
@@ -268,6 +291,7 @@ _CAUSES: tuple[Callable[[Pair], Iterator[Why]], ...] = (
     _output_length,
     _token_counts,
     _errors,
+    _error_classes,
     _chunks,
     _connections,
     _definition,

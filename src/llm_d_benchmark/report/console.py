@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..domain.result import Measured, RunResult
+from . import agreement
 from .format import count, duration, quantity
 from .table import COLUMNS, UNSURE, StageTable, stage_table, unsure_means
 from .verdict import Verdict, verdict
@@ -46,6 +47,7 @@ def render_summary(result: RunResult, *, width: int = 100, color: bool = False) 
     if result.stages:
         console.print(_rich_table(table))
         _notes(console, result, table)
+    _agreement(console, result)
     _slos(console, result)
     _verdict(console, said)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
@@ -102,6 +104,26 @@ def _notes(console: Console, result: RunResult, table: StageTable) -> None:
         knee = next((s.name for s in result.stages if s.index == sweep.knee_stage), None)
         of = f" of {sweep.load_generator}" if len(result.saturations) > 1 else ""
         console.print(Text(f"saturation{of}: {sweep.reason}{f' (stage {knee})' if knee else ''}"))
+
+
+def _agreement(console: Console, result: RunResult) -> None:
+    """Generators side by side; of each metric only its verdict, of each difference its size and cause."""
+    for group in result.agreement:
+        console.print(Text(f"agreement: {agreement.heading(result, group)}", style="bold"))
+        if group.metrics:
+            header, rows = agreement.text_rows(result, group)
+            shown = Table(box=_BOX, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+            for i, title in enumerate(header):
+                shown.add_column(escape(title), justify="left" if i in (0, len(header) - 1) else "right")
+            for row in rows:
+                shown.add_row(*(escape(cell) for cell in row))
+            console.print(shown)
+            console.print(Text(agreement.sentence(group)))
+        for line in [*agreement.differences(result, group), *agreement.own_lines(result, group)]:
+            console.print(Text(f"  - {line}"))
+    nothing = agreement.not_compared(result)
+    if nothing:
+        console.print(Text(nothing, style="dim"))
 
 
 def _slos(console: Console, result: RunResult) -> None:

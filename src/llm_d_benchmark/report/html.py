@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..domain.result import Distribution, RunResult, StageResult
-from . import judgement
+from . import agreement, judgement
 from .api import ReportInput
 from .figures import figures
 from .format import duration, moment
@@ -64,6 +64,8 @@ def render_html(source: ReportInput) -> str:
         "lengths": tables.lengths() if result.stages else None,
         "others": _others(result, n, tables),
         "slos": judgement.slos(result, n),
+        "agreement": agreement.sections(result, n),
+        "not_compared": agreement.not_compared(result),
         "validity": _validity(result, n),
         "source": source,
         "about": _about(source),

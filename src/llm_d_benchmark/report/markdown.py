@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..domain.result import Measured, RunResult, SloResult
+from . import agreement
 from .api import ReportInput
 from .format import count, duration, moment, quantity
 from .table import UNSURE, stage_table, unsure_means
@@ -24,6 +25,7 @@ def render_markdown(source: ReportInput) -> str:
     lines += [""] if said.reasons else []
     lines += [_about(result), ""]
     lines += _stages(result)
+    lines += _agreement(result)
     lines += _slos(result.slos)
     lines += _findings(source)
     if source.command:
@@ -69,6 +71,22 @@ def _stages(result: RunResult) -> list[str]:
         of = f" of {sweep.load_generator}" if len(result.saturations) > 1 else ""
         lines += [f"Saturation{of}: {_escape(sweep.reason.rstrip('.'))}.{knee}", ""]
     return lines
+
+
+def _agreement(result: RunResult) -> list[str]:
+    """Generators side by side, and each difference beyond noise with its cause."""
+    lines: list[str] = []
+    for group in result.agreement:
+        lines += [f"### {_escape(agreement.heading(result, group))}", ""]
+        if group.metrics:
+            header, rows = agreement.text_rows(result, group)
+            lines += [_row([_escape(h) for h in header]), _row(["---", *["---:"] * (len(header) - 2), "---"])]
+            lines += [_row([_escape(cell) for cell in row]) for row in rows]
+            lines += ["", agreement.sentence(group), ""]
+        said = [*agreement.differences(result, group), *agreement.own_lines(result, group)]
+        lines += [f"- {_escape(line)}" for line in said] + ([""] if said else [])
+    nothing = agreement.not_compared(result)
+    return [*lines, nothing, ""] if nothing else lines
 
 
 def _slos(slos: Sequence[SloResult]) -> list[str]:

@@ -1,0 +1,122 @@
+"""Generators side by side in every report: the numbers of the result, what differs, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from llm_d_benchmark.domain.result import (
+    Absent,
+    Agreement,
+    Difference,
+    Measured,
+    MetricAgreement,
+    OwnFigure,
+    Reading,
+    RunResult,
+    Why,
+)
+from llm_d_benchmark.report import agreement
+from llm_d_benchmark.report.console import render_summary
+from llm_d_benchmark.report.html import render_html
+from llm_d_benchmark.report.markdown import render_markdown
+
+from . import sample
+from .curves import source
+
+CAUSE = Why("concurrency", "requests in flight on average (8 were asked for): native 8, guidellm 5")
+
+
+def readings(*values: float | None) -> list[Reading]:
+    absent = Absent("not told")
+    return [
+        Reading(i, absent) if v is None else Reading(i, Measured(v, "s"), v * 0.97, v * 1.03)
+        for i, v in enumerate(values)
+    ]
+
+
+def compared(name: str, values: tuple[float | None, ...], *found: Difference) -> MetricAgreement:
+    return MetricAgreement(name, "s", 0.05, True, readings(*values), found)
+
+
+GROUP = Agreement(
+    "c=8",
+    [0, 1, 2],
+    0.95,
+    [
+        compared(
+            "ttft.p50",
+            (0.1, 0.07, 0.1),
+            Difference(0, 1, -0.3, -0.34, -0.26, "differ", [CAUSE]),
+            Difference(0, 2, 0.0, -0.02, 0.02, "agree"),
+            Difference(1, 2, 0.43, 0.37, 0.48, "differ", [CAUSE]),
+        ),
+        compared("e2e.p50", (1.0, 1.2, None), Difference(0, 1, 0.2, 0.15, 0.25, "differ")),
+        compared("tpot.p50", (0.02, 0.02, 0.02), *(Difference(0, b, 0, -0.01, 0.01, "agree") for b in (1, 2))),
+        compared("itl.p50", (None, None, None)),
+    ],
+    [OwnFigure(1, "tpot.mean", Measured(0.03, "s"), Measured(0.02, "s"), 0.5, [Why("token_weighted", "it weights")])],
+)  # fmt: skip
+
+
+@pytest.fixture
+def result() -> RunResult:
+    names = ("native", "guidellm", "aiperf")
+    stages = [dataclasses.replace(sample.stage(i, 4.0, 0.5), load_generator=n) for i, n in enumerate(names)]
+    return dataclasses.replace(sample.result(1), stages=stages, agreement=[GROUP], saturation=None)
+
+
+def test_a_line_for_each_pair_and_cause_and_none_for_what_another_implies(result: RunResult) -> None:
+    assert agreement.differences(result, GROUP) == [
+        "guidellm against native: TTFT p50 −30 %. R" + CAUSE.message[1:] + ".",
+        "guidellm against native: E2E p50 +20 %. U" + agreement.UNEXPLAINED[1:] + ".",
+    ]
+    assert agreement.sentence(GROUP) == (
+        "2 of 4 metrics differ beyond noise; 1 agrees within the margin; 1 could not be compared."
+    )
+
+
+def test_without_the_first_generator_the_others_are_told() -> None:
+    only = compared("ttft.p50", (0.1, 0.1, 0.2), Difference(1, 2, 1.0, 0.9, 1.1, "differ"))
+    assert [d.second for d in agreement.told(GROUP, only)] == [2]
+
+
+@pytest.mark.parametrize("form", ["html", "markdown", "console"])
+def test_every_report_says_it(result: RunResult, form: str) -> None:
+    page = dataclasses.replace(source(result), curves=[])
+    text = {
+        "html": lambda: render_html(page),
+        "markdown": lambda: render_markdown(page),
+        "console": lambda: render_summary(result, width=200),
+    }[form]()
+    assert "native, guidellm, aiperf at c=8" in text
+    assert "TTFT p50 −30 %" in text
+    assert "in flight on average (8 were asked for)" in text.replace("\\", "")
+    assert "nexplained" in text
+    assert "it weights" in text
+
+
+def test_html_numbers_point_into_the_result(result: RunResult) -> None:
+    html = render_html(dataclasses.replace(source(result), curves=[]))
+    assert 'data-pointer="/agreement/0/metrics/0/readings/1/value/value"' in html
+    assert 'data-pointer="/agreement/0/metrics/0/readings/1/low"' in html
+    assert 'data-pointer="/agreement/0/own_figures/0/own/value"' in html
+    assert 'id="agreement-0"' in html
+
+
+def test_the_figure_shows_each_generator_around_the_middle_of_all(result: RunResult) -> None:
+    (figure,) = agreement.figures(result)
+    traces = {t["name"]: t for t in figure.data}
+    assert list(traces) == ["native", "guidellm", "aiperf"]
+    assert traces["native"]["x"][0] == pytest.approx(100 * (0.1 / (0.1 * 0.07 * 0.1) ** (1 / 3) - 1))
+    assert len(traces["aiperf"]["x"]) == 2, "it reports no e2e"
+    up = traces["guidellm"]["error_x"]["array"][0]
+    assert up == pytest.approx(3 * 0.07 / (0.1 * 0.07 * 0.1) ** (1 / 3))
+
+
+def test_different_loads_are_said_not_to_be_compared(result: RunResult) -> None:
+    apart = dataclasses.replace(result, agreement=[])
+    assert "No two load generators ran the same load" in render_summary(apart)
+    alone = dataclasses.replace(apart, stages=apart.stages[:1])
+    assert "No two" not in render_summary(alone)
