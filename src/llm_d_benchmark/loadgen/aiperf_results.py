@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ..analyze.consistency import inconsistencies
 from ..domain.errors import GeneratorError
@@ -212,12 +213,10 @@ def _row(line: _Line, streaming: bool, open_loop: bool) -> Row:
     ttft, latency = _ns(metrics.time_to_first_token), _ns(metrics.request_latency)
     if ttft is None:
         return row | {"streaming": False}
-    chunks = np.asarray([start + ttft])
     gaps = metrics.inter_chunk_latency
-    if gaps is not None and isinstance(gaps.value, list):
-        factor = _NS[gaps.unit]
-        chunks = start + np.cumsum(np.asarray([ttft / factor, *gaps.value], np.float64)) * factor
-    row |= {"streaming": True, **stream(sent, np.rint(chunks).astype(np.int64))}
+    after = [ttft] if gaps is None or not isinstance(gaps.value, list) else [ttft, *_list_ns(gaps)]
+    chunks = start + np.rint(np.cumsum(after)).astype(np.int64)
+    row |= {"streaming": True, **stream(sent, chunks)}
     if len(chunks) == 1 and latency is not None:
         row["last_token"] = start + round(latency)
     return row | {"end": max(row["end"], row["last_token"])}  # both were rounded
@@ -225,11 +224,17 @@ def _row(line: _Line, streaming: bool, open_loop: bool) -> Row:
 
 def _ns(value: _Value | None) -> float | None:
     """A duration in ns; None where there is none."""
-    if value is None or not is_number(value.value):
-        return None
+    return None if value is None or not is_number(value.value) else float(value.value) * _factor(value)
+
+
+def _list_ns(value: _Value) -> npt.NDArray[np.float64]:
+    return np.asarray(value.value, np.float64) * _factor(value)
+
+
+def _factor(value: _Value) -> float:
     if value.unit not in _NS:
         raise GeneratorError(f"{TOOL} wrote a duration in '{value.unit}', which is not known here")
-    return float(value.value) * _NS[value.unit]
+    return _NS[value.unit]
 
 
 def _int(value: _Value | None) -> int | None:

@@ -1,0 +1,344 @@
+"""aiperf: what it is told, what its results mean, and (where it is installed) what it really does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from llm_d_benchmark.config.load import LoadConfig
+from llm_d_benchmark.domain.endpoint import Secret, Tls
+from llm_d_benchmark.domain.errors import GeneratorError
+from llm_d_benchmark.domain.events import Severity
+from llm_d_benchmark.domain.records import MISSING
+from llm_d_benchmark.domain.result import Measured
+from llm_d_benchmark.loadgen.aiperf import SECRET, AIPerf
+
+from .live import API_KEY, matched, run_live, tool_stage
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "aiperf"
+TOOL = AIPerf()
+
+
+def native(folder: Path, settings: dict[str, Any], **more: Any) -> tuple[dict[str, Any], Any]:
+    """The native configuration of a stage, and its only invocation."""
+    (invocation,) = TOOL.invocations(tool_stage(TOOL, folder, settings, **more))
+    return yaml.safe_load(invocation.files["aiperf.yaml"]), invocation
+
+
+def codes(settings: dict[str, Any]) -> dict[str, Severity]:
+    return {f.code: f.severity for f in TOOL.check(LoadConfig.model_validate(settings))}
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SAMPLE, tmp_path / "artifacts"))
+
+
+def edit(sample: Path, change: Any) -> None:
+    """Change every line of the per-request export."""
+    file = sample / "profile_export.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        change(line)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_closed_loop(tmp_path: Path) -> None:
+    settings = {
+        "concurrent_requests": 4, "num_requests": 50, "input_length": 64, "output_length": 16, "seed": 42,
+        "parameters": {"temperature": 0, "ignore_eos": True}, "endpoint": "completions", "ramp": 3,
+    }  # fmt: skip
+    config, invocation = native(tmp_path, settings)
+    assert config["randomSeed"] == 42
+    benchmark = config["benchmark"]
+    assert benchmark["phases"] == [
+        {"name": "profiling", "type": "concurrency", "concurrency": 4, "concurrencyRamp": 3, "requests": 50}
+    ]
+    assert benchmark["datasets"][0]["entries"] == 50
+    assert benchmark["datasets"][0]["prompts"] == {"isl": {"value": 64}, "osl": {"value": 16}}
+    assert benchmark["endpoint"]["type"] == "completions"
+    assert benchmark["endpoint"]["useServerTokenCount"] is True, "else it re-tokenises"
+    assert benchmark["endpoint"]["extra"] == {"temperature": 0, "ignore_eos": True}
+    assert list(invocation.argv) == ["/env/bin/aiperf", "profile", "--config", "aiperf.yaml"]
+    assert invocation.env["HF_HUB_OFFLINE"] is None
+    assert invocation.env["TRANSFORMERS_OFFLINE"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"request_rate": 10, "duration": 5}, {"type": "constant", "rate": 10, "duration": 5}),
+        ({"request_rate": 2, "arrival": "poisson", "num_requests": 9}, {"type": "poisson", "rate": 2, "requests": 9}),
+        (
+            {"request_rate": 2, "concurrency": 8, "arrival": {"type": "gamma", "burstiness": 0.5}, "duration": 4},
+            {"type": "gamma", "rate": 2, "smoothness": 0.5, "concurrency": 8, "duration": 4},
+        ),
+        ({"concurrency": 2, "duration": 5, "warmup": 1, "cooldown": 2}, {"concurrency": 2, "duration": 8}),
+    ],
+)
+def test_loads(tmp_path: Path, settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    (phase,) = native(tmp_path, settings)[0]["benchmark"]["phases"]
+    assert {k: phase.get(k) for k in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        ({"distribution": "normal", "mean": 30, "std_dev": 5, "max": 50}, {"mean": 30, "stddev": 5, "max": 50}),
+        ({"distribution": "lognormal", "mean": 100, "std_dev": 100}, {"mean": 100, "median": 70.710678}),
+    ],
+)
+def test_lengths(tmp_path: Path, length: dict[str, Any], expected: dict[str, Any]) -> None:
+    config, _ = native(tmp_path, {"concurrency": 1, "num_requests": 1, "input_length": length})
+    assert config["benchmark"]["datasets"][0]["prompts"]["isl"] == expected
+
+
+def test_lengths_of_a_file_keep_their_weights(tmp_path: Path) -> None:
+    (tmp_path / "lengths").write_text("5\n9\n5\n")
+    length = {"distribution": "file", "path": str(tmp_path / "lengths")}
+    uniform = {"distribution": "uniform", "min": 3, "max": 5}
+    config, _ = native(
+        tmp_path, {"concurrency": 1, "num_requests": 1, "input_length": length, "output_length": uniform}
+    )
+    prompts = config["benchmark"]["datasets"][0]["prompts"]
+    assert prompts["isl"]["points"] == [{"value": 5, "weight": 2.0}, {"value": 9, "weight": 1.0}]
+    assert [p["value"] for p in prompts["osl"]["points"]] == [3, 4, 5]
+
+
+def test_secrets_go_by_the_environment_alone(tmp_path: Path) -> None:
+    headers = {"X-Team": "a", "X-Key": Secret("hidden")}
+    settings = {"concurrency": 1, "num_requests": 1}
+    config, invocation = native(tmp_path, settings, api_key=Secret(API_KEY), headers=headers)
+    assert not {API_KEY, "hidden"} & set(json.dumps([*invocation.argv, *invocation.files.values()]).split('"'))
+    assert API_KEY not in invocation.files["aiperf.yaml"]
+    sent = config["benchmark"]["endpoint"]["headers"]
+    assert sent["X-Team"] == "a"
+    for name, value in (("Authorization", f"Bearer {API_KEY}"), ("X-Key", "hidden")):
+        assert sent[name].startswith("${" + SECRET)
+        assert invocation.env[sent[name].strip("${}")] == value
+
+
+def test_tls(tmp_path: Path) -> None:
+    settings = {"concurrency": 1, "num_requests": 1}
+    loose = native(tmp_path, settings, url="https://h", tls=Tls(verify=False))[1]
+    assert loose.env["AIPERF_HTTP_SSL_VERIFY"] == "false"
+    own = native(tmp_path, settings, url="https://h", tls=Tls(ca_file="/ca.pem"))[1]
+    assert own.env["SSL_CERT_FILE"] == "/ca.pem"
+
+
+def test_native_keys_are_merged_over(tmp_path: Path) -> None:
+    own = {"endpoint": {"timeout": 5}, "artifacts": {"raw": True}, "time_limit": 5}
+    config, _ = native(tmp_path, {"concurrency": 1, "num_requests": 1, "native": own})
+    assert config["benchmark"]["endpoint"]["timeout"] == 5
+    assert config["benchmark"]["endpoint"]["streaming"] is True
+    assert config["benchmark"]["artifacts"]["raw"] is True
+    assert "time_limit" not in config["benchmark"]
+    whole = {"randomSeed": 9, "benchmark": {"runtime": {"workers": 7}}}
+    config, _ = native(tmp_path, {"concurrency": 1, "num_requests": 1, "native": whole})
+    assert (config["randomSeed"], config["benchmark"]["runtime"]["workers"]) == (9, 7)
+
+
+def test_workloads(tmp_path: Path) -> None:
+    base = {"concurrency": 2, "num_requests": 6, "output_length": 9}
+    shared = {"type": "shared_prefix", "groups": 4, "prefix_length": 100, "question_length": 20}
+    (data,) = native(tmp_path, {**base, "workload": shared})[0]["benchmark"]["datasets"]
+    assert data["prefixPrompts"] == {"poolSize": 4, "length": 100}
+    assert data["prompts"] == {"isl": {"value": 20}, "osl": {"value": 9}}
+    talk = {"type": "conversation", "turns": 3, "think_time": 2, "system_length": 30}
+    (data,) = native(tmp_path, {**base, "workload": talk})[0]["benchmark"]["datasets"]
+    assert (data["turns"], data["turnDelay"]) == ({"value": 3}, 2000)
+    assert data["prefixPrompts"] == {"sharedSystemLength": 30}
+    trace = {"type": "trace", "path": "t.jsonl", "max_input": 99}
+    settings = {"arrival": {"type": "trace", "speedup": 2}, "workload": trace}
+    benchmark = native(tmp_path, settings)[0]["benchmark"]
+    assert benchmark["datasets"][0]["format"] == "mooncake_trace"
+    assert benchmark["datasets"][0]["synthesis"] == {"speedupRatio": 2.0, "maxIsl": 99}
+    assert benchmark["phases"][0]["type"] == "fixed_schedule"
+
+
+def test_limits_of_goodput(tmp_path: Path) -> None:
+    stage = tool_stage(TOOL, tmp_path, {"concurrency": 1, "num_requests": 1})
+    stage = type(stage)(**{f: getattr(stage, f) for f in stage.__slots__} | {"goodput": {"ttft": 0.5, "tpot": 0.05}})
+    config = yaml.safe_load(TOOL.invocations(stage)[0].files["aiperf.yaml"])
+    assert config["benchmark"]["slos"] == {"time_to_first_token": 500, "inter_token_latency": 50}
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "severity"),
+    [
+        ({"arrival": {"type": "ramp", "from": 1, "to": 5}}, "arrival_unsupported", Severity.ERROR),
+        ({"workload": {"type": "dataset", "path": "x"}}, "workload_unsupported", Severity.ERROR),
+        ({"workload": {"type": "trace", "path": "x.csv"}}, "trace_unsupported", Severity.ERROR),
+        ({"retries": {"max": 2}}, "key_without_effect", Severity.WARNING),
+        ({"concurrency": 5, "duration": 60}, "prompts_repeat", Severity.INFO),
+    ],
+)
+def test_what_it_cannot_do_is_said(settings: dict[str, Any], code: str, severity: Severity) -> None:
+    assert codes(settings)[code] is severity
+    assert code not in codes({"concurrency": 1, "num_requests": 5})
+
+
+def test_a_result_of_the_tool(sample: Path) -> None:
+    result = TOOL.parse(sample.parent)
+    (stage,) = result.stages
+    records = stage.records
+    assert records is not None
+    assert (result.version, result.model, result.url) == ("0.13.0", "test-model", "http://127.0.0.1:8000")
+    assert stage.load == {"concurrency": 2}
+    assert stage.counts == {"sent": 10, "succeeded": 8, "failed": 2, "cancelled": 0}
+    assert records.labels("error_class").counts() == {"http_5xx": 2}
+    assert not any("asked to fail" in name for name in records.labels("error").names)
+    assert {f.code for f in result.findings} == {"failures_without_end"}
+    ok = records.where(records.labels("status").is_("ok"))
+    connect = np.where(ok.ints("connect") == MISSING, 0, ok.ints("connect")) / 1e9
+    assert (connect > 0).sum() == 2, "one connection for each of the two"
+    ttft = (ok.ints("first_token") - ok.ints("sent")) / 1e9
+    told = stage.aggregates["ttft.mean"]
+    assert isinstance(told, Measured)
+    assert (ttft + connect).mean() == pytest.approx(told.value), "its ttft includes the connection's set-up"
+    tpot = (ok.ints("last_token") - ok.ints("first_token")) / 3e9
+    told = stage.aggregates["tpot.mean"]
+    assert isinstance(told, Measured)
+    assert tpot.mean() == pytest.approx(told.value)
+    gaps = np.concatenate([np.diff(ok.ragged("chunk_times").row(i)) for i in range(8)]) / 1e6
+    told = stage.aggregates["itl.mean"]
+    assert isinstance(told, Measured)
+    assert gaps.mean() == pytest.approx(told.value, abs=2e-6)
+    assert ok.labels("output_source").counts() == {"usage": 8}
+    assert records.ints("scheduled").tolist() == [MISSING] * 10, "a closed loop has no schedule"
+    assert (records.ints("sent") >= records.ints("ready")).all()
+
+
+def test_failures_do_not_look_fast(sample: Path) -> None:
+    """Its failed requests end when they begin: they must not enter any latency."""
+    records = TOOL.parse(sample).stages[0].records
+    assert records is not None
+    failed = records.where(records.labels("status").is_("failed"))
+    assert (failed.ints("end") == failed.ints("sent")).all()
+    assert set(failed.ints("first_token").tolist()) == set(failed.ints("last_token").tolist()) == {MISSING}
+
+
+def test_the_servers_count_wins(sample: Path) -> None:
+    def retokenised(line: dict[str, Any]) -> None:
+        if line["metrics"]:
+            line["metrics"]["output_sequence_length"]["value"] = 49
+
+    edit(sample, retokenised)
+    result = TOOL.parse(sample)
+    assert "tokens_recounted" in {f.code for f in result.findings}
+    records = result.stages[0].records
+    assert records is not None
+    assert set(records.ints("output_tokens").tolist()) == {4, MISSING}
+
+
+def test_re_tokenised_figures_alone_are_left_out(sample: Path) -> None:
+    (sample / "profile_export.jsonl").unlink()
+    summary = json.loads((sample / "profile_export_aiperf.json").read_text())
+    whole = TOOL.parse(sample).stages[0]
+    assert whole.records is None
+    assert "tpot.mean" in whole.aggregates
+    summary["total_osl"]["avg"] = 392.0
+    (sample / "profile_export_aiperf.json").write_text(json.dumps(summary))
+    stage = TOOL.parse(sample).stages[0]
+    assert not [k for k in stage.aggregates if k.startswith(("tpot", "output_tokens."))]
+    told = stage.aggregates["output_tokens_per_second"]
+    assert isinstance(told, Measured)
+    assert told.value == pytest.approx(32 / summary["benchmark_duration"]["avg"])
+
+
+def test_units_are_read(sample: Path) -> None:
+    before = TOOL.parse(sample).stages[0].records
+
+    def in_seconds(line: dict[str, Any]) -> None:
+        for metric in line["metrics"].values():
+            if metric["unit"] == "ms":
+                value = metric["value"]
+                metric["unit"] = "s"
+                metric["value"] = [v / 1e3 for v in value] if isinstance(value, list) else value / 1e3
+
+    edit(sample, in_seconds)
+    after = TOOL.parse(sample).stages[0].records
+    assert before is not None
+    assert after is not None
+    assert np.abs(before.ints("last_token") - after.ints("last_token")).max() <= 2
+
+
+def test_its_own_warm_up_and_cancelled_requests(sample: Path) -> None:
+    def change(line: dict[str, Any]) -> None:
+        number = line["metadata"]["session_num"]
+        line["metadata"]["benchmark_phase"] = "warmup" if number == 0 else "profiling"
+        line["metadata"]["was_cancelled"] = number == 1
+
+    edit(sample, change)
+    result = TOOL.parse(sample)
+    assert result.stages[0].counts == {"sent": 9, "succeeded": 6, "failed": 2, "cancelled": 1}
+    assert {"warmup_left_out", "inconsistent_data"} <= {f.code for f in result.findings}
+
+
+def test_where_every_request_failed_there_is_no_summary(sample: Path) -> None:
+    (sample / "profile_export_aiperf.json").unlink()
+    result = TOOL.parse(sample)
+    assert "no_summary" in {f.code for f in result.findings}
+    assert result.stages[0].counts["sent"] == 10
+
+
+def test_an_open_loop_has_a_schedule(sample: Path) -> None:
+    summary = json.loads((sample / "profile_export_aiperf.json").read_text())
+    summary["input_config"]["phases"] = [{"name": "profiling", "type": "poisson", "rate": 10.0, "concurrency": 3}]
+    (sample / "profile_export_aiperf.json").write_text(json.dumps(summary))
+    stage = TOOL.parse(sample).stages[0]
+    assert stage.load == {"rate": 10.0, "concurrency": 3, "arrival": "poisson"}
+    assert stage.records is not None
+    assert (stage.records.ints("scheduled") > 0).all()
+
+
+def test_tidy_leaves_no_prompt_and_no_secret(sample: Path) -> None:
+    (sample / "inputs.json").write_text('{"prompt": "text"}')
+    summary = json.loads((sample / "profile_export_aiperf.json").read_text())
+    summary["input_config"]["endpoint"]["headers"] = {"X-Key": "hidden"}
+    (sample / "profile_export_aiperf.json").write_text(json.dumps(summary))
+    TOOL.tidy(sample.parent)
+    assert not (sample / "inputs.json").exists()
+    assert "hidden" not in (sample / "profile_export_aiperf.json").read_text()
+    assert TOOL.parse(sample).stages[0].counts["sent"] == 10
+
+
+def test_what_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorError, match=r"looked for profile_export\.jsonl"):
+        TOOL.parse(tmp_path)
+    (tmp_path / "profile_export.jsonl").write_text("")
+    with pytest.raises(GeneratorError, match="holds no requests"):
+        TOOL.parse(tmp_path)
+    (tmp_path / "profile_export.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(GeneratorError, match=r"profile_export\.jsonl:1"):
+        TOOL.parse(tmp_path)
+    (tmp_path / "profile_export_aiperf.json").write_text('{"a": 1}')
+    with pytest.raises(GeneratorError, match="aiperf_version"):
+        TOOL.parse(tmp_path)
+
+
+def test_a_line_cut_off_at_the_end_is_left_out(sample: Path) -> None:
+    file = sample / "profile_export.jsonl"
+    file.write_text(file.read_text()[:-200])
+    assert TOOL.parse(sample).stages[0].counts["sent"] == 9
+
+
+def test_the_real_tool_with_failures(tmp_path: Path) -> None:
+    """Every fifth request fails; what the tool tells is what the server did."""
+    settings = {"concurrency": 4, "num_requests": 40, "input_length": 32, "output_length": 8, "seed": 7}
+    records, seen, result = run_live(TOOL, tmp_path, settings, lambda n: "http_500" if n % 5 == 4 else "ok")
+    assert len(seen) == len(records) == 40
+    assert records.labels("status").counts() == {"ok": 32, "failed": 8}
+    assert records.labels("error_class").counts() == {"http_5xx": 8}
+    ttft, tpot, true_ttft, true_tpot = matched(records, seen, clock=time.time_ns() - time.monotonic_ns())
+    assert 0 < np.median(ttft) - np.median(true_ttft) < 0.01
+    assert abs(np.median(tpot) - np.median(true_tpot)) < 0.0005
+    assert set(records.ints("output_tokens").tolist()) == {8, MISSING}
+    assert "tokens_recounted" not in {f.code for f in result.findings}
