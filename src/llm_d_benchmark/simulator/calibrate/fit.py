@@ -1,9 +1,8 @@
-"""Least squares for the cost model, on requests replayed through the engine.
+"""Least squares for the cost model, on the steps that a run shows.
 
 Each request gives two observations: the time to its first token, and the time from there to its last. Both are sums of
-step times, so with the schedule of a replay held fixed they are linear in the coefficients, once it is said up to how
-many tokens a step is bound by reading the weights (the knee). So: replay with the present coefficients, solve
-non-negative least squares with weights 1/y^2 for each knee, replay again with the best, and so on, as long as it helps.
+step times, so they are linear in the coefficients once it is said up to how many tokens a step is bound by reading the
+weights (the knee): non-negative least squares with weights 1/y^2, for the knee that leaves the least error.
 """
 
 from __future__ import annotations
@@ -14,39 +13,19 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import minimize_scalar, nnls
 
 from ...domain.errors import ConfigError
 from ..api import FloatArray
 from ..cost import StepCost
-from ..engine import EngineLimits
 from .levels import Level
-from .replay import Replay, replay
+from .steps import Steps, observed_steps
 
-KNEES = (0, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+KNEES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 """Tokens of a step up to which reading the weights takes longer than the arithmetic; 0: never."""
 
 ROBUST = 0.1
 """Relative errors beyond this count linearly, not squared: a hiccup of the server must not bend the model."""
-
-MOST_ROUNDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """The cost model as it is fitted: ``values`` are s per step, token, decode sequence, context token and pair."""
-
-    values: FloatArray
-    knee: int
-
-    @property
-    def cost(self) -> StepCost:
-        fixed, token, sequence, context, pair = (float(v) for v in self.values)
-        # A step that takes no time would never end; the least is far below what any clock of a client sees.
-        return StepCost(max(fixed, 1e-7), token * self.knee, token, sequence, context, pair)
-
-    def towards(self, other: Coefficients, part: float) -> Coefficients:
-        return Coefficients(self.values + part * (other.values - self.values), other.knee)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +37,7 @@ class Observations:
     weight: FloatArray
 
 
-def fit(levels: Sequence[Level], limits: EngineLimits) -> StepCost:
+def fit(levels: Sequence[Level], max_num_batched_tokens: int) -> StepCost:
     """The cost model that fits these levels best.
 
     Raises:
@@ -66,73 +45,42 @@ def fit(levels: Sequence[Level], limits: EngineLimits) -> StepCost:
     """
     if not any((level.output > 1).any() for level in levels):
         raise ConfigError("no answer has more than one token: the time of a decode step cannot be known")
-    present = _start(levels)
-    replays = [replay(level, present.cost, limits) for level in levels]
-    error = _error(levels, replays)
-    for _ in range(MOST_ROUNDS):
-        candidate, seen, its_error = _next(levels, replays, present, limits)
-        if its_error > error * 0.999:
-            break
-        present, replays, error = candidate, seen, its_error
-    return present.cost
+    steps = [observed_steps(level, max_num_batched_tokens) for level in levels]
+
+    def loss(knee: float) -> float:
+        seen = _observe(levels, steps, knee)
+        return _mean_loss(seen.features @ _solve(seen), seen)
+
+    best = int(np.argmin([loss(knee) for knee in KNEES]))
+    around = (KNEES[max(best - 1, 0)], KNEES[min(best + 1, len(KNEES) - 1)])
+    near = minimize_scalar(loss, bounds=around, method="bounded", options={"maxiter": 20})
+    knee = float(near.x) if near.fun < loss(KNEES[best]) else KNEES[best]
+    fixed, token, sequence, context, pair = (float(v) for v in _solve(_observe(levels, steps, knee)))
+    # A step that takes no time would never end; the least is far below what any clock of a client sees.
+    return StepCost(max(fixed, 1e-7), token * knee, token, sequence, context, pair)
 
 
-def _start(levels: Sequence[Level]) -> Coefficients:
-    """From the least loaded requests alone: all of the first token's time is its prompt, all of the others' fixed."""
-    first = np.concatenate(
-        [[(c[0] - s) / p for c, s, p in zip(x.chunks, x.sent, x.prompt, strict=True)] for x in levels]
-    )
-    further = np.concatenate(
-        [[(c[-1] - c[0]) / (n - 1) for c, n in zip(x.chunks, x.output, strict=True) if n > 1] for x in levels]
-    )
-    return Coefficients(np.array([np.quantile(further, 0.1), np.quantile(first, 0.1), 0.0, 0.0, 0.0]), 0)
-
-
-def _next(
-    levels: Sequence[Level], replays: Sequence[Replay], present: Coefficients, limits: EngineLimits
-) -> tuple[Coefficients, list[Replay], float]:
-    """The best of some steps from the present coefficients towards the solutions for the present schedule."""
-    solved = []
-    for knee in KNEES:
-        seen = _observe(levels, replays, knee)
-        values = _solve(seen)
-        solved.append((_mean_loss(seen.features @ values, seen), Coefficients(values, knee)))
-    solved.sort(key=lambda s: s[0])
-    best: tuple[Coefficients, list[Replay], float] | None = None
-    for part in (1.0, 0.5, 0.25):
-        for _, goal in solved[:3]:
-            candidate = present.towards(goal, part)
-            replayed = [replay(level, candidate.cost, limits) for level in levels]
-            error = _error(levels, replayed)
-            if best is None or error < best[2]:
-                best = (candidate, replayed, error)
-    assert best is not None
-    return best
-
-
-def _observe(levels: Sequence[Level], replays: Sequence[Replay], knee: int) -> Observations:
+def _observe(levels: Sequence[Level], steps: Sequence[Steps], knee: float) -> Observations:
     groups = Counter(level.label for level in levels)
-    parts = [_of_level(level, done, knee) for level, done in zip(levels, replays, strict=True)]
+    parts = [_of_level(level, seen, knee) for level, seen in zip(levels, steps, strict=True)]
     weight = [np.full(len(y), 1 / len(y) / groups[x.label]) for x, (_, y) in zip(levels, parts, strict=True)]
     return Observations(
         np.concatenate([f for f, _ in parts]), np.concatenate([y for _, y in parts]), np.concatenate(weight)
     )
 
 
-def _of_level(level: Level, done: Replay, knee: int) -> tuple[FloatArray, FloatArray]:
+def _of_level(level: Level, steps: Steps, knee: float) -> tuple[FloatArray, FloatArray]:
     """Features and measured times of one level: first tokens, then the rest of the answers."""
-    tokens = np.maximum(done.prefill + done.seqs, knee)
-    steps = np.stack([np.ones(len(tokens)), tokens, done.seqs, done.context, done.pairs], axis=1)
-    until = np.vstack([np.zeros(5), np.cumsum(steps, axis=0)])
-    first = np.searchsorted(done.end, done.first)  # the step that made it
-    last = np.searchsorted(done.end, done.last)
+    tokens = np.maximum(steps.prefill + steps.seqs, knee)
+    features = np.stack([np.ones(len(tokens)), tokens, steps.seqs, steps.context, steps.pairs], axis=1)
+    until = np.vstack([np.zeros(5), np.cumsum(features, axis=0)])
     # A request arrives during a step, of which it sees the rest.
-    arrival = np.searchsorted(done.end, level.sent, side="right")
-    seen = np.maximum(done.begin[arrival], level.sent)
-    rest = (done.end[arrival] - seen) / (done.end[arrival] - done.begin[arrival])
-    ttft = until[first + 1] - until[arrival + 1] + steps[arrival] * rest[:, None]
+    arrival = np.minimum(np.searchsorted(steps.end, level.sent, side="right"), steps.first)
+    seen = np.clip(level.sent, steps.begin[arrival], steps.end[arrival])
+    rest = (steps.end[arrival] - seen) / (steps.end[arrival] - steps.begin[arrival])
+    ttft = until[steps.first + 1] - until[arrival + 1] + features[arrival] * rest[:, None]
     more = level.output > 1
-    decode = (until[last + 1] - until[first + 1])[more]
+    decode = (until[steps.last + 1] - until[steps.first + 1])[more]
     measured_first, measured_rest = _measured(level)
     return np.vstack([ttft, decode]), np.concatenate([measured_first, measured_rest[more]])
 
@@ -155,18 +103,6 @@ def _solve(seen: Observations) -> FloatArray:
         error = np.abs(relative / scale @ values - 1)
         robust = np.minimum(1.0, ROBUST / np.maximum(error, 1e-12))
     return cast(FloatArray, values / scale)
-
-
-def _error(levels: Sequence[Level], replays: Sequence[Replay]) -> float:
-    """Mean loss of what the replays, with their own schedules, say of the measured times."""
-    groups = Counter(level.label for level in levels)
-    total = 0.0
-    for level, done in zip(levels, replays, strict=True):
-        first, rest = _measured(level)
-        more = level.output > 1
-        ratio = np.concatenate([(done.first - level.sent) / first, ((done.last - done.first)[more]) / rest[more]])
-        total += float(np.mean(_loss(ratio))) / groups[level.label]
-    return total / len(groups)
 
 
 def _mean_loss(predicted: FloatArray, seen: Observations) -> float:

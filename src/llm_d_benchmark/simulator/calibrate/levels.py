@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from ...analyze.api import RunInput
 from ...analyze.windows import StageWindow, stage_windows
@@ -129,9 +131,10 @@ def _level(run_id: str, window: StageWindow, records: Records) -> Level:
     )
 
 
-def _answered(records: Records) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _answered(records: Records) -> npt.NDArray[np.bool_]:
     counted = (records.ints("input_tokens") != MISSING) & (records.ints("output_tokens") > 0)
-    return records.labels("status").is_("ok") & counted & (records.ragged("chunk_times").lengths > 0)
+    timed = records.ragged("chunk_times").lengths > 0
+    return cast(npt.NDArray[np.bool_], records.labels("status").is_("ok") & counted & timed)
 
 
 def grouped(levels: Iterable[Level]) -> dict[str, list[Level]]:
