@@ -16,7 +16,6 @@ from ...domain.records import IntArray
 from ..api import FloatArray
 from .levels import Level
 
-
 TOGETHER = 0.25
 """Tokens of one step arrive within this part of the level's median gap between the tokens of a request."""
 
