@@ -77,7 +77,7 @@ def metrics(v: View) -> Metrics:
         error_rate=_error_rate(v),
         ttft=_latency(latency["ttft"], no_stream),
         tpot=_latency(latency["tpot"], single or no_stream),
-        itl=v.gaps.distribution(single or no_stream),
+        itl=v.gaps.distribution(_no_gaps(ok) or single or no_stream),
         itl_per_token=v.gaps_per_token.distribution(
             "the server sends no usage with every chunk" if sent_ok else NONE_OK
         ),
@@ -104,6 +104,12 @@ def metrics(v: View) -> Metrics:
         output_length=_lengths(ok, "output"),
         prefix_hit_rate=_prefix_hits(ok),
     )
+
+
+def _no_gaps(ok: Table) -> str:
+    """Where answers of several tokens were streamed, but no chunk was seen: a tool that keeps only the ends."""
+    several = ok.streaming & (ok["output_tokens"] > 1)
+    return "the load generator did not record when chunks arrived" if several.any() and not ok.chunks.any() else ""
 
 
 def counts(table: Table) -> RequestCounts:

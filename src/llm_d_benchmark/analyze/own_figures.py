@@ -121,6 +121,8 @@ def _latencies(v: View, base: str, statistic: str) -> Iterator[tuple[str, float,
         yield "until_end", _take(ended, statistic), "it takes the end of the response, not its last content"
     if base in ("ttft", "e2e"):
         scheduled = per_request(v.ok)[f"{base}_scheduled"]
+        connect = np.where(v.ok.known("connect"), v.ok["connect"], 0) / 1e9
+        yield "with_connect", _take(per_request(v.ok)[base] + connect, statistic), "it counts setting up connections in"
         yield "from_schedule", _take(scheduled, statistic), "it starts at the intended time, not when it was sent"
     failed = int(v.sent.status("failed").sum())
     if failed and statistic == "mean":

@@ -127,6 +127,8 @@ def _placed(results: Sequence[NativeResult], fallback: int) -> Iterator[_Placed]
                 records = numbered(native.records, stage, Shard(), result.model)
             window = native.window or (None if records is None else _seen(records))
             start, end = window or (fallback, fallback)
+            if records is not None and end == _last(records):
+                end += 1  # a window does not hold its end, and the last answer is not to be lost
             one = _Placed(position, result.tool, result.version, stage, native, records, start, end)
             if window is None:
                 text = f"{result.tool}, {native.name}: its result does not tell when it was measured, or for how long"
@@ -159,6 +161,10 @@ def _seen(records: Records) -> tuple[int, int] | None:
     if not all(len(t) for t in known):
         return None
     return int(known[0].min()), int(max(known[0].max(), known[1].max())) + 1
+
+
+def _last(records: Records) -> int:
+    return int(records.ints("end").max())
 
 
 def _modified(path: Path) -> int:
