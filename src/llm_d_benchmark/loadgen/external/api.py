@@ -166,6 +166,10 @@ class Adapter(ABC):
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         """What of this configuration the tool cannot do, or does differently; an ERROR refuses the run. Pure."""
 
+    def runs(self, stage: Stage) -> Stage:
+        """The stage as the tool will run it, where it cannot run it as it is; ``check`` says what is different."""
+        return stage
+
     @abstractmethod
     def invocations(self, stage: ToolStage) -> Sequence[Invocation]:
         """The commands that put this stage's load on the endpoint."""

@@ -190,10 +190,9 @@ def _make(name: str, requirement: Requirement, light: bool, source: str | None, 
     checkout = None if source is None else _checkout(requirement, source, folder, progress, name)
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     form = requirement.light if light else None
-    if form is not None:
-        _step([*pip, "--no-deps", *form.bare], progress, name)
     _step([*pip, *(form.packages if form is not None else requirement.packages)], progress, name)
     if form is not None:
+        _step([*pip, "--no-deps", *form.bare], progress, name)
         _stand_in(python, form.files)
     version = _commit(checkout) if checkout is not None else _version(python, distribution(requirement))
     if version is None:

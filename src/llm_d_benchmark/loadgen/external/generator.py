@@ -95,7 +95,7 @@ class _StageRun:
         self.job = job
         self.environment = environment
         endpoint = job.config.endpoint or adapter.default_endpoint
-        self.stage = replace(stage, endpoint=endpoint)
+        self.stage = adapter.runs(replace(stage, endpoint=endpoint))
         self.folder = job.log_dir / f"stage-{stage.index}"
         self.log = self.folder / f"{adapter.name}.log"
         self.hide = secrets_of(job.endpoint)
