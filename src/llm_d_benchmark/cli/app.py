@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
-from . import analyze, config, doctor, generators, import_, merge, report, run, simulator
+from . import analyze, config, doctor, generators, import_, merge, regress, report, run, simulator
 
 app = typer.Typer(
     name="llm-d-benchmark",
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("analyze")(analyze.analyze)
 app.command("report")(report.report)
 app.command("merge")(merge.merge)
+app.command("regress")(regress.regress)
 app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
@@ -60,7 +61,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The command line with ``run`` put in where it starts with an option of it, as the documented Job does."""
     if argv and argv[0].startswith("-") and argv[0] not in ("--help", "-h", "--version"):
         return ["run", *argv]
-    return list(argv)
+    return regress.expand(argv) if argv and argv[0] == "regress" else list(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import typer
 
@@ -14,6 +15,8 @@ from ..runner.bus import Observer
 from ..runner.options import RunOptions, RunOutcome
 from ..runner.run import run
 
+T = TypeVar("T")
+
 
 def run_until_signal(loaded: LoadedConfig, options: RunOptions, observers: Sequence[Observer]) -> RunOutcome:
     """Run, ending early on a signal.
@@ -21,15 +24,24 @@ def run_until_signal(loaded: LoadedConfig, options: RunOptions, observers: Seque
     Raises:
         KeyboardInterrupt: a second signal came; cleanup was done, the analysis was not finished.
     """
+    return until_signal(lambda stop: run(loaded, options, observers=observers, stop=stop))
+
+
+def until_signal(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """The result of ``work``, whose event is set by the first signal.
+
+    Raises:
+        KeyboardInterrupt: a second signal came.
+    """
     gc.freeze()
     gc.enable()
-    return asyncio.run(_run(loaded, options, observers))
+    return asyncio.run(_watched(work))
 
 
-async def _run(loaded: LoadedConfig, options: RunOptions, observers: Sequence[Observer]) -> RunOutcome:
+async def _watched(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    task = asyncio.create_task(run(loaded, options, observers=observers, stop=stop))
+    task = asyncio.create_task(work(stop))
 
     def on_signal() -> None:
         if stop.is_set():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
+from ..analyze.comparison.study import SIDES, Side
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig, digest_of
 from ..config.model import BenchmarkConfig
@@ -16,8 +17,6 @@ from ..config.resolve import resolve_target
 from ..config.target import TargetConfig
 from ..domain.errors import ConfigError
 
-Side = Literal["baseline", "test"]
-SIDES: tuple[Side, Side] = ("baseline", "test")
 PLACEHOLDER = "{version}"
 
 

@@ -11,6 +11,7 @@ from .power import requests_needed
 from .regression import Performance
 from .stability import success_bounds
 
+MOST_NAMED = 4
 NOT_PROBED = "the API was not probed: finished runs hold no trace of it; regress -c F probes both servers"
 
 
@@ -73,14 +74,15 @@ def judge_functionality(behaviours: Sequence[Behaviour], accepted: str) -> Crite
 def judge_performance(found: Performance, limit: Threshold) -> CriterionResult:
     """The verdict over all deciding metrics, in words."""
     deciding = [m for m in found.metrics if m.decides]
-    of = {v: [f"{m.metric} at {m.load}" for m in deciding if m.verdict == v] for v in ("pass", "fail", "inconclusive")}
+    these = [f"{m.metric} at {m.load}" for m in deciding if m.verdict == found.verdict]
     if not deciding:
         message = "the two sides share no metric at any load"
     elif found.verdict == "pass":
         message = f"each of {len(deciding)} metrics is surely within the limit"
     else:
         message = "surely slower: " if found.verdict == "fail" else "cannot be told yet: "
-        message += ", ".join(of[found.verdict])
+        message += ", ".join(these[:MOST_NAMED])
+        message += f" and {len(these) - MOST_NAMED} more" if len(these) > MOST_NAMED else ""
         if found.further_runs is not None:
             message += f"; about {found.further_runs} more runs of each side are needed"
         elif found.verdict == "inconclusive" and any(m.effect for m in deciding):

@@ -11,7 +11,7 @@ import math
 
 from ...domain.comparison import Effect
 from .effects import holm, log_ratio, slowness
-from .power import runs_needed
+from .power import requests_needed, runs_needed
 from .regression import Performance, Question
 
 EARLY = 0.001
@@ -60,3 +60,10 @@ def overwhelming(performance: Performance, question: Question) -> bool:
         return False
     passed = all(float(ratio.upper(EARLY)) < limit for ratio in ratios)
     return passed or min(holm([float(ratio.p_over(limit)) for ratio in ratios])) < EARLY
+
+
+def pairs_for_stability(requests_per_run: float, limit: float) -> int:
+    """Pairs until the test version's requests, were none to fail, show a success share above ``limit``."""
+    if requests_per_run <= 0 or limit >= 1:
+        return 1
+    return math.ceil(requests_needed(0, limit) / requests_per_run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def downtime(ends: FloatArray, failed: FloatArray) -> tuple[float, float]:
     return down, float(at[-1] - at[0])
 
 
-def outages(parts: Sequence[Records]) -> tuple[float, float]:
+def outages(parts: Iterable[Records]) -> tuple[float, float]:
     """``downtime`` of a run from its records; cancelled requests say nothing."""
     ends, failed = [np.zeros(0)], [np.zeros(0)]
     for part in parts:

@@ -1,0 +1,268 @@
+"""A regression test: both versions run in turns until their noise allows a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..analyze.comparison import plan
+from ..analyze.comparison.behaviours import compare_behaviours
+from ..analyze.comparison.regression import Performance
+from ..analyze.comparison.study import SIDES, Side, Study, criteria_of, performance_of, question_of
+from ..config.blocks import RegressionTesting
+from ..config.layers import LoadedConfig
+from ..domain.comparison import Behaviour, Outcome, RegressionResult
+from ..domain.errors import BenchmarkError, ConfigError, ExitCode
+from ..store.job import JobFolder
+from ..target.api import TargetContext
+from ..target.compat import probe_api
+from ..target.registry import create_target
+from .arms import ArmPlan, arms_of, same_server
+from .bus import Observer
+from .options import RunOptions, RunOutcome
+from .run import run
+from .study import finish_study, read_study
+
+KIND = "regression"
+GIVE_UP = 2
+"""Runs of one side in a row that fail before the test is given up."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RegressOptions:
+    """How to run the test.
+
+    Attributes:
+        output: folder that the study's folder is made in.
+        command: the command line, for the report.
+        urls: servers that run already, by side.
+        resume: a study's folder to go on with.
+        fail_on: which of regression, inconclusive end with the exit code of a regression.
+        say: is told what happens, a line at a time.
+    """
+
+    output: Path = Path("results")
+    command: str = ""
+    urls: Mapping[Side, str | None] = field(default_factory=dict)
+    resume: Path | None = None
+    fail_on: frozenset[str] = frozenset({"regression"})
+    say: Say = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class RegressOutcome:
+    """The result, where it is, and how the command should end. ``failure``: why it ended before it was done."""
+
+    result: RegressionResult
+    folder: Path | None
+    exit_code: ExitCode
+    failure: BenchmarkError | None = None
+
+
+def exit_code(result: RegressionResult, fail_on: frozenset[str]) -> ExitCode:
+    """4 for FAIL under "regression" and for INCONCLUSIVE under "inconclusive", else 0."""
+    names = {"fail": "regression", "inconclusive": "inconclusive"}
+    return ExitCode.REGRESSION if names.get(result.verdict) in fail_on else ExitCode.OK
+
+
+async def regress(
+    loaded: LoadedConfig,
+    options: RegressOptions,
+    *,
+    observers: Sequence[Observer] = (),
+    stop: asyncio.Event | None = None,
+) -> RegressOutcome:
+    """Run both versions of ``spec.regression_testing`` in turns and judge the test version.
+
+    Raises:
+        ConfigError: the versions cannot be resolved to targets, or nothing is to be judged.
+        StoreError: the study's folder cannot be made or read.
+        TargetError, GeneratorError: a version could not be measured at all; what was measured is in the folder.
+    """
+    return await _Regression(loaded, options, observers, stop or asyncio.Event()).execute()
+
+
+class _Regression:
+    """The state of one regression test."""
+
+    def __init__(
+        self, loaded: LoadedConfig, options: RegressOptions, observers: Sequence[Observer], stop: asyncio.Event
+    ) -> None:
+        self.loaded = loaded
+        self.options = options
+        self.observers = observers
+        self.stop = stop
+        self.block = loaded.config.spec.regression_testing or RegressionTesting()
+        self.arms: dict[Side, ArmPlan] = dict(zip(SIDES, arms_of(loaded, options.urls), strict=True))
+        self.asked = criteria_of(self.block, probed=True)
+        self.question, self.notes = question_of(loaded.config, self.asked, alpha=plan.ALPHA)
+        self.same = same_server(self.arms["baseline"], self.arms["test"])
+        self.failure: BenchmarkError | None = None
+        self.job = self._open_job()
+
+    def _open_job(self) -> JobFolder:
+        if self.options.resume is not None:
+            job = JobFolder.open(self.options.resume, KIND)
+            if job.facts.get("config_digest") != self.loaded.digest:
+                raise ConfigError(
+                    f"{self.options.resume} is a study of another configuration",
+                    advice=f"go on with its own: -c {self.options.resume / 'config.yaml'}",
+                )
+            return job
+        return JobFolder.create(
+            self.options.output,
+            kind=KIND,
+            name=f"{self.loaded.config.metadata.name}-regression",
+            config_yaml=self.loaded.to_yaml(),
+            facts={"config_digest": self.loaded.digest, "command": self.options.command, "spent_s": 0.0},
+        )
+
+    async def execute(self) -> RegressOutcome:
+        self.options.say(f"study {self.job.path}")
+        try:
+            await self._probe()
+            await self._pairs()
+        except BenchmarkError as error:
+            self.failure = error
+            if not any(r["status"] == "ok" for r in self.job.runs):
+                self.job.update(status="failed", ended=time.time_ns())
+                raise
+        interrupted = self.stop.is_set()
+        status = "interrupted" if interrupted else "failed" if self.failure else "done"
+        self.job.update(status=status, ended=time.time_ns())
+        study = self._study()
+        result = await asyncio.to_thread(finish_study, self.job, study, self.question, self.asked)
+        code = exit_code(result, self.options.fail_on)
+        if interrupted:
+            code = ExitCode.INTERRUPTED
+        elif self.failure is not None and code is ExitCode.OK:
+            code = self.failure.exit_code
+        return RegressOutcome(result, self.job.path, code, self.failure)
+
+    async def _probe(self) -> None:
+        """Ask both servers for their behaviours, once."""
+        if self.asked.functionality is None or "behaviours" in self.job.facts:
+            return
+        found: dict[str, dict[str, list[Any]]] = {}
+        for side, arm in self.arms.items():
+            config = arm.config.config.spec.target
+            assert config is not None
+            self.options.say(f"probing the API of the {side} ({arm.version})")
+            async with create_target(config).open(TargetContext(self.job.path / "logs" / side)) as endpoint:
+                outcomes = await probe_api(endpoint)
+            found[side] = {name: [o.works, o.said] for name, o in outcomes.items()}
+            if self.stop.is_set():
+                return
+        self.job.add_facts(behaviours=found)
+
+    async def _pairs(self) -> None:
+        while not self.stop.is_set():
+            block = 1 + max((int(r["block"]) for r in self.job.runs), default=-1)
+            reason = self._enough(block)
+            if reason:
+                self.options.say(reason)
+                return
+            await self._pair(block)
+
+    def _enough(self, block: int) -> str | None:
+        """Why no further pair is run; None to go on."""
+        if block >= self.block.max_runs:
+            return f"max_runs: {self.block.max_runs} pairs were run"
+        budget = self.block.time_budget
+        if budget is not None and float(self.job.facts["spent_s"]) >= budget:
+            return f"the time budget of {budget:g} s is spent"
+        if block < self.block.min_runs:
+            return None
+        study = self._study()
+        performance, runs = performance_of(study, self.question)
+        pairs = sum(r.used for r in runs) // 2
+        if pairs < self.block.min_runs:
+            return None
+        planned = self._planned(performance, pairs)
+        if pairs >= planned:
+            return f"{pairs} pairs were planned and run"
+        early = self.asked.performance is not None and self.asked.stability is None
+        if early and plan.overwhelming(performance, self.question):
+            return f"{pairs} pairs leave no doubt"
+        return None
+
+    def _planned(self, performance: Performance, pairs: int) -> int:
+        """Pairs in all, planned once from the noise of the first ones and kept."""
+        known = self.job.facts.get("planned")
+        if known is not None:
+            return int(known)
+        planned, why = self.block.min_runs, "performance is not judged"
+        if self.asked.performance is not None:
+            planned, why = plan.plan(performance, self.question, least=pairs, most=self.block.max_runs)
+        if self.asked.stability is not None:
+            requests = sum(int(r.get("finished", 0)) for r in self.job.runs if r["arm"] == "test")
+            needed = plan.pairs_for_stability(requests / pairs, self.asked.stability.value)
+            if needed > planned:
+                planned = min(needed, self.block.max_runs)
+                why = f"{self.asked.stability} takes {needed} pairs of so many requests to show"
+        self.options.say(f"planned: {planned} pairs ({why})")
+        self.job.add_facts(planned=planned, planned_from=pairs, planned_because=why)
+        return planned
+
+    async def _pair(self, block: int) -> None:
+        """One run of each side, the other one first every time; the same load on both."""
+        order = SIDES if block % 2 == 0 else SIDES[::-1]
+        started = time.monotonic()
+        for side in order:
+            await self._run(side, block)
+            if self.stop.is_set():
+                break
+        self.job.add_facts(spent_s=float(self.job.facts["spent_s"]) + time.monotonic() - started)
+
+    async def _run(self, side: Side, block: int) -> None:
+        arm = self.arms[side]
+        # On one and the same server the second run would find the first one's prompts in the cache.
+        config = arm.run_config(2 * block + SIDES.index(side) if self.same else block)
+        seeds = [g.config.seed for g in config.config.spec.benchmark.load_generators]
+        self.options.say(f"pair {block + 1}: {side} ({arm.version})")
+        options = RunOptions(self.job.runs_dir, self.options.command, fail_on=frozenset())
+        entry: dict[str, Any] = {"arm": side, "block": block, "seeds": seeds}
+        before = set(self.job.runs_dir.iterdir())
+        try:
+            outcome = await run(config, options, observers=self.observers, stop=self.stop)
+        except BenchmarkError as error:
+            made = sorted(set(self.job.runs_dir.iterdir()) - before)
+            self.job.add_run(
+                **entry, run=made[-1].name if made else "", status="failed", reason=error.message, finished=0
+            )
+            self._check_streak(side, error)
+            return
+        self.job.add_run(**entry, **_of(outcome))
+        if outcome.failure is not None and not self.stop.is_set():
+            self._check_streak(side, outcome.failure)
+
+    def _check_streak(self, side: Side, error: BenchmarkError) -> None:
+        last = [r["status"] for r in self.job.runs if r["arm"] == side][-GIVE_UP:]
+        self.options.say(f"{side}: {error.message}")
+        if error.exit_code is ExitCode.USAGE or (len(last) == GIVE_UP and all(s != "ok" for s in last)):
+            raise error
+
+    def _study(self) -> Study:
+        return read_study(self.job, self.arms, behaviours=self._behaviours(), notes=self.notes)
+
+    def _behaviours(self) -> list[Behaviour]:
+        found = self.job.facts.get("behaviours")
+        if found is None:
+            return []
+        sides = [{name: Outcome(*o) for name, o in found[side].items()} for side in SIDES]
+        return compare_behaviours(*sides)
+
+
+def _of(outcome: RunOutcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "run": outcome.folder.name,
+        "status": result.status,
+        "reason": outcome.failure.message if outcome.failure else "",
+        "finished": result.requests.succeeded + result.requests.failed,
+    }
