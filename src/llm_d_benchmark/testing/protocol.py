@@ -166,7 +166,8 @@ def _tap(folder: Path, command: Sequence[str]) -> int:
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
-    inward = threading.Thread(target=_copy, args=(sys.stdin.buffer, child.stdin, folder / "in.jsonl"), daemon=True)
+    ours = open(0, "rb", closefd=False)  # noqa: SIM115 - not sys.stdin, whose lock would hold up the end
+    inward = threading.Thread(target=_copy, args=(ours, child.stdin, folder / "in.jsonl"), daemon=True)
     inward.start()
     _copy(child.stdout, sys.stdout.buffer, folder / "out.jsonl")
     return child.wait()
