@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +21,6 @@ from ..workload.trace import TraceOptions
 from . import aiperf_results
 from .external import plan
 from .external.api import Invocation, NativeResult, Requirement, ToolStage
-from .external.files import mapping
 from .external.generator import ExternalLoadGenerator
 from .external.keys import common_findings, merged, tool_keys
 
@@ -69,20 +66,9 @@ class AIPerf(ExternalLoadGenerator):
         return aiperf_results.parse(path)
 
     def tidy(self, folder: Path) -> None:
-        """Removes its copy of the prompts, and hides headers in its copy of the configuration: it knows only some."""
+        """Removes its copy of the prompts."""
         for prompts in folder.rglob("inputs.json"):
             prompts.unlink()
-        for summary in folder.rglob("*.json"):
-            _hide_headers(summary)
-
-
-def _hide_headers(summary: Path) -> None:
-    with suppress(OSError, ValueError):
-        content = json.loads(summary.read_bytes())
-        headers = mapping(mapping(mapping(content).get("input_config")).get("endpoint")).get("headers")
-        if headers:
-            headers.update(dict.fromkeys(headers, "***"))
-            summary.write_text(json.dumps(content, indent=2))
 
 
 def _findings(config: LoadConfig) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -22,6 +21,7 @@ from ..domain.records import ErrorClass, Status
 from ..domain.result import Scalar
 from .external import plan
 from .external.api import NativeResult, NativeStage
+from .external.clock import to_epoch
 from .external.files import elements, find, load_json, mapping
 from .external.rows import Row, counts, failure, measured, statistics, stream, to_records, window
 
@@ -29,10 +29,6 @@ TOOL = "inference-perf"
 PER_REQUEST = "per_request_lifecycle_metrics.json"
 SUMMARY = "summary_lifecycle_metrics.json"
 STAGES = "stage_*_lifecycle_metrics.json"
-NOT_AFTER_S, NOT_BEFORE_S = 120.0, 0.1
-"""How long after a stage's start its first request may be sent, if both are told by the same clock."""
-WRITTEN_S = 600.0
-"""How long after the last answer the report may be written."""
 _S = 1_000_000_000
 _LATENCY = {
     "request_latency": "e2e", "time_to_first_token": "ttft", "time_per_output_token": "tpot",
@@ -246,30 +242,11 @@ def _stage_start(folder: Path, number: int) -> int | None:
 def _to_epoch(
     parts: Sequence[list[Row] | None], starts: Sequence[int | None], file: Path, findings: list[Finding]
 ) -> None:
-    """Moves the rows from the tool's clock, which counts from the machine's start, to epoch time.
-
-    Exact on the machine of the run, until it is started anew: its clock is everybody's. Elsewhere the stage's start
-    (known to about a second) or the time of the file has to do. Latencies are not touched.
-    """
+    """Moves the rows from the tool's clock to epoch time. A stage's load begins one second after the stage."""
     rows = [row for part in parts if part for row in part]
-    first, last = rows[0]["sent"], max(row["end"] for row in rows)
-    written = file.stat().st_mtime_ns
-    here = time.time_ns() - time.perf_counter_ns()
-    start = starts[0]
-    same_clock = last + here <= written + _S and written - last - here < WRITTEN_S * _S
-    if start is not None:
-        same_clock &= -NOT_BEFORE_S * _S < first + here - start < NOT_AFTER_S * _S
-    if same_clock:
-        offset = here
-    elif start is not None:
-        offset = start + _S - first  # it puts the first request one second after the start
-        findings.append(plan.info("clock_estimated", "absolute times are known to about a second; latencies are exact"))
-    else:
-        offset = written - last
-        text = "absolute times are guessed from the time of the file; latencies are exact"
-        findings.append(
-            plan.warning("clock_unknown", text, "keep inference-perf.partial.stage_0.yaml beside the reports")
-        )
+    begun = None if starts[0] is None else starts[0] + _S
+    offset, finding = to_epoch(rows[0]["sent"], max(row["end"] for row in rows), file, start=begun)
+    findings += [] if finding is None else [finding]
     for row in rows:
         row |= {k: row[k] + offset for k in ("sent", "first_token", "last_token", "end") if row.get(k) is not None}
 
