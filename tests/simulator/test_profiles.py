@@ -37,7 +37,8 @@ def prefill_rate(of: Profile, tokens: int = 2048) -> float:
 @pytest.mark.parametrize(
     ("model", "billions"),
     [  # model cards
-        ("llama-3.2-1b", 1.236), ("llama-3.2-3b", 3.213), ("llama-3.1-8b", 8.030), ("llama-3.3-70b", 70.55),
+        ("llama-3.2-1b", 1.236), ("llama-3.2-3b", 3.213), ("llama-3.1-8b", 8.030), ("llama-3.1-70b", 70.55),
+        ("llama-3.3-70b", 70.55),
         ("llama-3.1-405b", 405.9), ("mistral-7b", 7.248), ("qwen2.5-7b", 7.616), ("qwen2.5-32b", 32.76),
         ("qwen2.5-72b", 72.7), ("qwen3-8b", 8.19), ("qwen3-32b", 32.76), ("qwen3-30b-a3b", 30.53),
         ("mixtral-8x7b", 46.70), ("deepseek-v3", 671.0),

@@ -58,10 +58,19 @@ def load_profile(config: SimulatorTargetConfig) -> Profile:
             ``tensor_parallel_size`` that does not divide the heads, or a ``max_model_len`` over what the model or the
             KV cache takes. The message names the key.
     """
+    return _resolved(config, described(config))
+
+
+def described(config: SimulatorTargetConfig) -> ProfileFile:
+    """What ``config.profile`` names, as a file of it is or would be.
+
+    Raises:
+        ConfigError: see ``load_profile``.
+    """
     path = Path(config.profile)
     if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
-        return _resolved(config, _from_file(config, path))
-    return _resolved(config, published(config))
+        return _from_file(config, path)
+    return published(config)
 
 
 def published(config: SimulatorTargetConfig) -> ProfileFile:

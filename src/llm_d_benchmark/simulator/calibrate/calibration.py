@@ -1,0 +1,161 @@
+"""From runs to a profile, with what it predicts of levels that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...analyze.api import RunInput
+from ...config.spelling import nearest
+from ...domain.errors import ConfigError
+from ..cost import StepCost
+from ..engine import EngineLimits
+from ..profiles.file import ProfileFile, StepCoefficients
+from .fit import fit
+from .levels import Level, Performance, grouped, levels_of
+from .predict import predict
+from .served import Given, Served, served_by
+
+LEAST_LEVELS = 4
+"""Fewer fitted levels than this predict others badly: with two points throughput was 25 % off on real servers."""
+
+QUANTITIES = ("throughput", "ttft", "tpot")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One level: medians over its stages. ``held_out``: the prediction is of a fit without this level."""
+
+    label: str
+    stages: int
+    measured: Performance
+    predicted: Performance
+    held_out: bool
+
+    def error(self, quantity: str) -> float:
+        """(predicted - measured) / measured of ``throughput``, ``ttft`` or ``tpot``."""
+        measured = float(getattr(self.measured, quantity))
+        return (float(getattr(self.predicted, quantity)) - measured) / measured
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A fitted cost model with its evidence."""
+
+    run_ids: Sequence[str]
+    served: Served
+    cost: StepCost
+    levels: Sequence[Compared]
+    ranges: Mapping[str, tuple[int, int]]
+
+    def worst(self, quantity: str) -> float:
+        """The largest absolute relative error among the levels held out."""
+        return max(abs(c.error(quantity)) for c in self.levels if c.held_out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: the ``calibration`` section of a profile file and what ``--json`` prints."""
+        return {
+            "runs": list(self.run_ids),
+            "max_num_seqs": self.served.max_num_seqs,
+            "max_num_batched_tokens": self.served.max_num_batched_tokens,
+            "assumed": list(self.served.assumed),
+            "measured_range": {name: list(pair) for name, pair in self.ranges.items()},
+            "worst_hold_out_error": {q: round(self.worst(q), 4) for q in QUANTITIES},
+            "levels": [_level_dict(c) for c in self.levels],
+        }
+
+    def profile(self) -> ProfileFile:
+        return ProfileFile(
+            model=self.served.model,
+            hardware=self.served.hardware,
+            source=f"fitted to {', '.join(self.run_ids)}",
+            tensor_parallel_size=self.served.tensor_parallel_size,
+            max_model_len=self.served.max_model_len,
+            kv_cache_tokens=self.served.kv_cache_tokens,
+            step=StepCoefficients.model_validate({n: getattr(self.cost, n) for n in StepCoefficients.model_fields}),
+            calibration=self.to_dict(),
+        )
+
+
+def calibrate(runs: Sequence[RunInput], given: Given | None = None, hold_out: Sequence[str] = ()) -> Calibration:
+    """Fit the cost model to the levels of these runs.
+
+    Args:
+        hold_out: labels of levels that are predicted and never fitted. Without any, each level in turn is predicted by
+            a fit of all the others, and the profile is a fit of all.
+
+    Raises:
+        ConfigError: fewer than ``LEAST_LEVELS`` levels to fit, a level without streamed answers or with none in its
+            window, an unknown label, or runs of different servers.
+    """
+    levels = [level for run in runs for level in levels_of(run)]
+    groups = grouped(levels)
+    for label in hold_out:
+        if label not in groups:
+            raise ConfigError(
+                f"--hold-out {label}: there is no such level{nearest(label, groups)} ({', '.join(groups)})"
+            )
+    fitted = [label for label in groups if label not in hold_out]
+    if len(fitted) < LEAST_LEVELS:
+        raise ConfigError(
+            f"{len(fitted)} load levels to fit ({', '.join(fitted) or 'none'}), {LEAST_LEVELS} are needed",
+            advice="measure more levels of load, for example stages: [{concurrency: 1}, {concurrency: 4}, "
+            "{concurrency: 16}, {concurrency: 64}]; several runs can be given",
+        )
+    served = served_by(runs, given or Given(), max(int((x.prompt + x.output).max()) for x in levels))
+    limits = served.limits(max(int((x.prompt + x.output).max()) for x in levels))
+    cost = _fit([groups[label] for label in fitted], served)
+    compared = []
+    for label, group in groups.items():
+        model = cost
+        if not hold_out:
+            model = _fit([groups[other] for other in fitted if other != label], served)
+        compared.append(_compare(label, group, model, limits, held_out=not hold_out or label in hold_out))
+    return Calibration([run.run_id for run in runs], served, cost, compared, _ranges(levels, served))
+
+
+def _fit(groups: Sequence[Sequence[Level]], served: Served) -> StepCost:
+    return fit([level for group in groups for level in group], served.max_num_batched_tokens)
+
+
+def _compare(label: str, group: Sequence[Level], cost: StepCost, limits: EngineLimits, *, held_out: bool) -> Compared:
+    pairs = [(level.measured, predict(level, cost, limits)) for level in group]
+    whole = [(measured, predicted) for measured, predicted in pairs if measured and predicted]
+    if not whole:
+        raise ConfigError(
+            f"level {label}: no request with more than one token was sent in its window",
+            advice="measure it for longer: a window should hold at least some tens of requests",
+        )
+    return Compared(label, len(group), _median([m for m, _ in whole]), _median([p for _, p in whole]), held_out)
+
+
+def _median(values: Sequence[Performance]) -> Performance:
+    return Performance(*(float(np.median([getattr(v, q) for v in values])) for q in QUANTITIES))
+
+
+def _ranges(levels: Sequence[Level], served: Served) -> dict[str, tuple[int, int]]:
+    """What the fit has seen; beyond it the profile extrapolates."""
+    prompt = np.concatenate([level.prompt for level in levels])
+    output = np.concatenate([level.output for level in levels])
+    users = [level.concurrency for level in levels if level.concurrency]
+    found = {
+        "prompt_tokens": (int(prompt.min()), int(prompt.max())),
+        "output_tokens": (int(output.min()), int(output.max())),
+    }
+    if users:
+        found["sequences"] = (min(min(users), served.max_num_seqs), min(max(users), served.max_num_seqs))
+    return found
+
+
+def _level_dict(compared: Compared) -> dict[str, Any]:
+    values: dict[str, Any] = {"level": compared.label, "stages": compared.stages, "held_out": compared.held_out}
+    for quantity in QUANTITIES:
+        values[quantity] = {
+            "measured": getattr(compared.measured, quantity),
+            "predicted": getattr(compared.predicted, quantity),
+            "error": round(compared.error(quantity), 4),
+        }
+    return values
