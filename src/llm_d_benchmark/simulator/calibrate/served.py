@@ -86,9 +86,9 @@ def served_by(runs: Sequence[RunInput], given: Given, longest: int) -> Served:
     blocks, size = told.number("num_gpu_blocks", ["num_gpu_blocks"]), told.number("block_size", ["block_size"])
     known = given.kv_cache_tokens or (blocks * size if blocks and size else None)
     cache = pick("kv_cache_tokens", known, ["context"], seqs * length)
-    hardware = told.same(
-        "hardware", [info.get("hardware") or _cpu(run, info) for run, info in zip(runs, infos, strict=True)]
-    )
+    names = [info.get("hardware") or _cpu(run, info) for run, info in zip(runs, infos, strict=True)]
+    hardware = given.hardware or told.same("hardware", names) or "unknown"
+    gpus = given.tensor_parallel_size or told.number("tensor_parallel_size", ["tensor_parallel_size"]) or 1
     return Served(
         model=str(model or "unknown"),
         hardware=str(hardware),
