@@ -196,6 +196,8 @@ def test_a_program_that_is_not_there_is_found_before_the_run(tmp_path: Path) -> 
     assert "native.command" in finding.message
     found = CommandLoadGenerator().check(LoadConfig(native={"command": "python3 x.py", "shell": True}))
     assert {"native.command", "native.shell"} == {f.message.split(":")[0] for f in found}
+    (finding,) = CommandLoadGenerator().check(LoadConfig(native={"command": [sys.executable]}, workers=2))
+    assert "workers" in finding.message
     script = tmp_path / "mine"
     script.write_text("#!/bin/sh\n")
     assert CommandLoadGenerator().check(LoadConfig(native={"command": ["./mine"], "cwd": str(tmp_path)})) != []

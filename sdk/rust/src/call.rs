@@ -34,7 +34,10 @@ pub enum ErrorClass {
 /// What became of a request that was not answered well. `message` never holds prompt or response text.
 #[derive(Debug)]
 pub enum Failure {
-    Failed { class: ErrorClass, message: String },
+    Failed {
+        class: ErrorClass,
+        message: String,
+    },
     /// The load is over; [`Call::check`] says so.
     Cancelled,
 }
@@ -162,7 +165,9 @@ impl Call<'_> {
         let (status, error_class, error) = match outcome {
             Ok(()) => ("ok", None, None),
             Err(Failure::Cancelled) => ("cancelled", None, None),
-            Err(Failure::Failed { class, message }) => ("failed", Some(*class), Some(message.chars().take(300).collect())),
+            Err(Failure::Failed { class, message }) => {
+                ("failed", Some(*class), Some(message.chars().take(300).collect()))
+            }
         };
         Row {
             request_id: self.request_id,

@@ -115,7 +115,8 @@ impl StageLoad {
 
     fn end(&self, load_end: i64, reason: &str) {
         let number = self.stage.stage;
-        self.say.say(&json!({"type": "stage_end", "stage": number, "load_end": load_end, "end": now(), "reason": reason}));
+        self.say
+            .say(&json!({"type": "stage_end", "stage": number, "load_end": load_end, "end": now(), "reason": reason}));
     }
 
     /// Release until the end of the load; why it ended.

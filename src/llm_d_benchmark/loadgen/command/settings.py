@@ -56,10 +56,15 @@ def findings(config: LoadConfig) -> list[Finding]:
         settings = CommandSettings.model_validate(dict(config.native))
     except ValidationError as error:
         return [Finding("command_settings", Severity.ERROR, text, _ADVICE) for text in _words(error)]
-    if settings.found():
-        return []
-    text = f"the generator's program {settings.command[0]!r} is not there or cannot be executed"
-    return [Finding("command_missing", Severity.ERROR, text, "relative paths start at native.cwd; is it built?")]
+    found = []
+    if not settings.found():
+        text = f"the generator's program {settings.command[0]!r} is not there or cannot be executed"
+        advice = "relative paths start at native.cwd; is it built?"
+        found.append(Finding("command_missing", Severity.ERROR, text, advice))
+    if config.workers is not None:
+        text = "'workers' has no effect on a custom generator, which is one process"
+        found.append(Finding("key_without_effect", Severity.WARNING, text, "pass such a number in native.config"))
+    return found
 
 
 _ADVICE = "see docs/custom-generators.md; for example native: {command: [python3, my_generator.py]}"
