@@ -40,7 +40,7 @@ class CostModel(Protocol):
         ...
 
     def decode_steps(self, seqs: int, context: int, steps: int) -> FloatArray:
-        """Seconds of each of ``steps`` successive steps that only decode: shape (steps,).
+        """Seconds of each of ``steps`` successive steps that only decode: a new array of shape (steps,).
 
         Element k equals ``step(StepLoad(decode_seqs=seqs, decode_context=context + k * seqs))``: the drivers step
         through such ranges at once.

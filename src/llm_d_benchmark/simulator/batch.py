@@ -7,7 +7,6 @@ are a slice of one log, and the blocks that a step takes are the sequences at th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 
 from .api import FloatArray
 from .progress import Progress
@@ -29,9 +28,6 @@ class DecodeBatch:
         self._phases = [0] * block_size
         self._ends: list[tuple[int, int]] = []  # (last step, request), also of members that have left before
 
-    def __len__(self) -> int:
-        return len(self.members)
-
     @property
     def number(self) -> int:
         return self._log.next
@@ -41,10 +37,10 @@ class DecodeBatch:
 
     def advance(self, ends: FloatArray) -> None:
         """Steps have happened; ``ends`` are their times."""
-        if self._log.full(len(ends)):
+        if not self._log.append(ends):
             oldest = min((p.joined for p in self.members.values()), default=self._log.next)
             self._log.make_room(len(ends), oldest)
-        self._log.append(ends)
+            self._log.append(ends)
         self.context += len(self.members) * len(ends)
 
     def join(self, progress: Progress) -> None:
@@ -69,12 +65,19 @@ class DecodeBatch:
         """Token times of a member's present stay."""
         return self._log.between(progress.joined, self._log.next)
 
-    def done(self) -> Iterator[Progress]:
+    def done(self) -> list[Progress]:
         """Take out the members whose last token has been made."""
-        while (last := self._next_end()) is not None and last < self._log.next:
-            progress = self.members[self._ends[0][1]]
-            self.leave(progress)
-            yield progress
+        done = []
+        while self._ends and self._ends[0][0] < self._log.next:
+            progress = self._first_end()
+            if progress is not None and progress.last_step < self._log.next:
+                self.leave(progress)
+                done.append(progress)
+        return done
+
+    def need(self) -> int:
+        """KV blocks that the members take in the next step."""
+        return self._phases[self._log.next % len(self._phases)]
 
     def blocks(self, first: int, steps: int) -> int:
         """KV blocks that the members take in ``steps`` steps from number ``first`` on."""
@@ -88,10 +91,10 @@ class DecodeBatch:
     def steady(self, most: int, free: int) -> int:
         """Steps from now on, at most ``most``, in which nobody ends but in the last, and ``free`` blocks are enough
         beyond those of the first step."""
-        last = self._next_end()
-        assert last is not None
+        first = self._first_end()
+        assert first is not None
         number, size = self._log.next, len(self._phases)
-        steps = min(most, last - number + 1)
+        steps = min(most, first.last_step - number + 1)
         if (steps // size + 1) * len(self.members) <= free:
             return steps
         cycles, left = divmod(free, len(self.members))
@@ -105,12 +108,12 @@ class DecodeBatch:
         # In step k it has computed + k - joined - 1 tokens before; it takes a block where those fill its blocks.
         return (progress.joined + 1 - progress.computed) % len(self._phases)
 
-    def _next_end(self) -> int | None:
-        """The step in which the next member ends; what has left before is dropped from the heap."""
+    def _first_end(self) -> Progress | None:
+        """The member that ends next; what has left before is dropped from the heap."""
         while self._ends:
             last, request_id = self._ends[0]
             progress = self.members.get(request_id)
             if progress is not None and progress.last_step == last:
-                return last
+                return progress
             heapq.heappop(self._ends)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -26,7 +26,7 @@ COMPLETION_TOKENS = 16
 """Of a completion that sets no max_tokens; a chat answer may fill the context. As vLLM has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """A request as it reaches the server.
 
@@ -46,7 +46,7 @@ class Ask:
     answer_seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What came back.
 
@@ -179,10 +179,10 @@ class Cluster:
             tokens = 1
         elif exchange.fate.cut:
             tokens = trouble_at(tokens)  # the client is gone with that token
-        sent = EngineRequest(
-            request.request_id, request.prompt_tokens, tokens, request.blocks, request.session,
-            () if prefill else request.output_blocks, transferred,
-        )  # fmt: skip
+        sent = request
+        if tokens != request.output_tokens or transferred:
+            filled = () if prefill else request.output_blocks
+            sent = replace(request, output_tokens=tokens, output_blocks=filled, transferred_tokens=transferred)
         self._live[request.request_id] = exchange
         exchange.prefilling, exchange.replica = prefill, replica
         exchange.progress = replica.submit(sent)

@@ -102,12 +102,12 @@ class Engine:
     @property
     def running(self) -> int:
         """Sequences that hold one of the ``max_num_seqs`` places."""
-        return len(self._batch) + (self._partial is not None) + len(self._whole)
+        return len(self._batch.members) + (self._partial is not None) + len(self._whole)
 
     @property
     def batch_size(self) -> int:
         """Sequences that get a token in each of the planned steps."""
-        return len(self._batch)
+        return len(self._batch.members)
 
     @property
     def free_blocks(self) -> int:
@@ -116,8 +116,10 @@ class Engine:
 
     def kv_usage(self, begun: int = 1) -> float:
         """Part of the KV blocks that sequences hold, 0 to 1, once ``begun`` of the planned steps have begun."""
-        later = self._batch.blocks(self._batch.number + 1, begun - 1) if begun > 1 else 0
-        return 1.0 - (self._pool.free - later) / self._pool.total
+        free = self._pool.free
+        if begun > 1:
+            free -= self._batch.blocks(self._batch.number + 1, begun - 1)
+        return 1.0 - free / self._pool.total
 
     def cached_prefix(self, request: EngineRequest) -> int:
         """Prompt tokens of a request that are in the prefix cache now; at least one is always computed."""
@@ -200,8 +202,10 @@ class Engine:
             return None
         number, preemptions = self._batch.number, self.preemptions
         self._make_room()
-        tokens, pairs = self._prefill(now, admit=self.preemptions == preemptions)
-        seqs = len(self._batch)
+        tokens, pairs = 0, 0.0
+        if self._waiting or self._partial is not None:
+            tokens, pairs = self._prefill(now, admit=self.preemptions == preemptions)
+        seqs = len(self._batch.members)
         context = self._batch.context + seqs if seqs else 0
         self._load = StepLoad(tokens, pairs, seqs, context)
         if tokens:
@@ -209,10 +213,9 @@ class Engine:
         else:
             # Whoever was preempted just now is looked at again in the next step.
             steps = 1 if self.preemptions > preemptions else self._batch.steady(most, self._pool.free)
-            times = np.empty(steps + 1)
-            times[0] = now
-            times[1:] = self._pace.decode_steps(seqs, context, number, steps)
-            self._ends = np.cumsum(times)[1:]
+            times = self._pace.decode_steps(seqs, context, number, steps)
+            times[0] += now
+            self._ends = times.cumsum()
         return self._ends
 
     def end(self, steps: int) -> tuple[list[Progress], list[Progress]]:
@@ -223,14 +226,14 @@ class Engine:
         """
         if steps > 1:
             self._pool.take(self._batch.blocks(self._batch.number + 1, steps - 1))
-        self.generated_tokens += len(self._batch) * steps + len(self._whole)
+        self.generated_tokens += len(self._batch.members) * steps + len(self._whole)
         self._batch.advance(self._ends[:steps])
         first, self._whole = self._whole, []
         for progress in first:
             if progress.first_token is None:
                 progress.first_token = float(self._ends[0])
             self._batch.join(progress)
-        finished = list(self._batch.done())
+        finished = self._batch.done()
         for progress in finished:
             progress.last_token = float(progress.pieces[-1][-1])
             del self._requests[progress.request.request_id]
@@ -241,9 +244,10 @@ class Engine:
 
     def _make_room(self) -> None:
         """Take the blocks that the batch needs for the next step; preempt until they are there."""
-        while (need := self._batch.blocks(self._batch.number, 1)) > self._pool.free:
+        while (need := self._batch.need()) > self._pool.free:
             self._preempt(self._partial or self._batch.newest())
-        self._pool.take(need)
+        if need:
+            self._pool.take(need)
 
     def _preempt(self, progress: Progress) -> None:
         if progress is self._partial:
@@ -272,7 +276,7 @@ class Engine:
 
     def _prefill(self, now: float, *, admit: bool) -> tuple[int, float]:
         """Spend the rest of the step on prompts: (tokens, query-key pairs of their attention)."""
-        budget = self.limits.max_num_batched_tokens - len(self._batch)
+        budget = self.limits.max_num_batched_tokens - len(self._batch.members)
         tokens, pairs = 0, 0.0
         if (progress := self._partial) is not None:
             before = progress.computed

@@ -78,12 +78,12 @@ class Router:
         config = self._config
         waiting = [r.waiting for r in replicas]
         longest, spread = max(waiting), max(waiting) - min(waiting)
+        prefix = config.prefix_cache_weight / request.prompt_tokens
         scores = []
         for replica, queue in zip(replicas, waiting, strict=True):
             score = config.queue_weight * ((longest - queue) / spread if spread else 1.0)
             score += config.kv_cache_utilization_weight * (1.0 - replica.kv_usage())
-            if config.prefix_cache_weight:
-                score += config.prefix_cache_weight * replica.cached_prefix(request) / request.prompt_tokens
+            score += prefix * replica.cached_prefix(request) if prefix else 0.0
             scores.append(score)
         return scores
 

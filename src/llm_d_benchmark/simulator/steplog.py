@@ -15,14 +15,14 @@ class StepLog:
         self._first = 0
         self.next = 0
 
-    def full(self, steps: int) -> bool:
-        """Whether ``append`` of so many needs room first."""
-        return self.next + steps - self._first > len(self._ends)
-
-    def append(self, ends: FloatArray) -> None:
-        place = self.next - self._first
-        self._ends[place : place + len(ends)] = ends
-        self.next += len(ends)
+    def append(self, ends: FloatArray) -> bool:
+        """Add the next steps; False where there is no room for them."""
+        place, steps = self.next - self._first, len(ends)
+        if place + steps > len(self._ends):
+            return False
+        self._ends[place : place + steps] = ends
+        self.next += steps
+        return True
 
     def make_room(self, steps: int, oldest: int) -> None:
         """Forget what lies before step ``oldest``; grow where that is not enough."""

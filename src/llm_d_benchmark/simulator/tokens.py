@@ -37,7 +37,7 @@ class MadePrompts:
     error: float | None = 0.0
 
     def make(self, rng: np.random.Generator, tokens: int) -> str:
-        return f"~{int(rng.integers(_MASK, dtype=np.uint64)):x}*{tokens}"
+        return f"~{rng.bit_generator.random_raw():x}*{tokens}"
 
     def join(self, *parts: str | tuple[int, ...]) -> str:
         return " ".join(p for p in parts if isinstance(p, str))
@@ -125,10 +125,10 @@ class BlockHasher:
         count = len(ids) - len(ids) % self._size
         if count > len(self._factors):
             self._factors = _factors(2 * count)
-        values = np.asarray(ids[:count], np.uint64) * _SCRAMBLE
+        values: Ids = np.asarray(ids[:count], np.uint64) * _SCRAMBLE
         values ^= values >> _SHIFT
         values *= self._factors[:count]
-        hashes: list[int] = np.cumsum(values)[self._size - 1 :: self._size].tolist()
+        hashes: list[int] = values.cumsum()[self._size - 1 :: self._size].tolist()
         return hashes
 
 

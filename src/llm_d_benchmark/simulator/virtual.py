@@ -7,8 +7,6 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from .api import EngineRequest, FloatArray
 from .engine import Engine
 from .progress import Progress
@@ -72,6 +70,7 @@ class VirtualReplica:
         self._steps = 0  # that will be made of them
         self._timer: Timer = []
         self._aborted: list[int] = []
+        self.cached_prefix = engine.cached_prefix
 
     @property
     def waiting(self) -> int:
@@ -82,10 +81,7 @@ class VirtualReplica:
         return self.engine.running
 
     def kv_usage(self) -> float:
-        return self.engine.kv_usage(self._begun())
-
-    def cached_prefix(self, request: EngineRequest) -> int:
-        return self.engine.cached_prefix(request)
+        return self.engine.kv_usage(self._begun() if self._steps > 1 else 1)
 
     def generated(self) -> int:
         """Tokens made until now."""
@@ -115,13 +111,13 @@ class VirtualReplica:
 
     def _passed(self) -> int:
         """Planned steps that have ended by now."""
-        return 0 if self._ends is None else int(np.searchsorted(self._ends[: self._steps], self._loop.now, "right"))
+        return 0 if self._ends is None else int(self._ends[: self._steps].searchsorted(self._loop.now, "right"))
 
     def _begun(self) -> int:
         """Planned steps that have begun, the one under way included."""
         if self._ends is None or self._steps == 1:
             return 1
-        return min(self._steps, int(np.searchsorted(self._ends, self._loop.now)) + 1)
+        return min(self._steps, int(self._ends.searchsorted(self._loop.now)) + 1)
 
     def _shorten(self) -> None:
         """Something has changed: of the planned steps only those up to the one under way are made."""
@@ -142,9 +138,10 @@ class VirtualReplica:
     def _end(self) -> None:
         """The next step begins before anybody hears of the last: whoever answers it is too late for that one."""
         _, finished = self.engine.end(self._steps)
-        for request_id in self._aborted:
-            self.engine.abort(request_id)
-        self._aborted.clear()
+        if self._aborted:
+            for request_id in self._aborted:
+                self.engine.abort(request_id)
+            self._aborted.clear()
         self._begin()
         for progress in finished:
             self._finished(progress)
