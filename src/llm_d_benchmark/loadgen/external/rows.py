@@ -27,7 +27,7 @@ _LIKELY = (
     (r"certificate|sslerror|handshake", ErrorClass.TLS),
     (r"disconnected|payload|incomplete|reset by peer|connection lost|eof|truncated", ErrorClass.TRUNCATED),
     (r"connect|refused|unreachable|name or service|dns", ErrorClass.CONNECT),
-    (r"no content|no response|empty|no output|no token", ErrorClass.NO_CONTENT),
+    (r"no content|no response|never received|empty|no output|no token", ErrorClass.NO_CONTENT),
     (r"json|decode|parse|protocol", ErrorClass.PROTOCOL),
 )
 

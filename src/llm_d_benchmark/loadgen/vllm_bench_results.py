@@ -1,0 +1,258 @@
+"""What ``vllm bench serve`` leaves behind, as our records: arrays with one entry per request, and its summary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..analyze.consistency import inconsistencies
+from ..domain.errors import GeneratorError
+from ..domain.events import Finding
+from ..domain.records import Records, Status
+from ..domain.result import PERCENTILES, Measured, Scalar
+from .external import plan
+from .external.api import NativeResult, NativeStage
+from .external.clock import to_epoch
+from .external.rows import Row, counts, failure, is_number, measured, statistic, stream, to_records, window
+
+TOOL = "vllm-bench"
+_S = 1_000_000_000
+_METRICS = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2e"}
+_FIGURE = re.compile(r"(mean|median|std|p\d+(?:\.\d+)?)_(ttft|tpot|itl|e2el)_ms")
+_RATES = {
+    "request_throughput": ("requests_per_second", "requests/s"),
+    "output_throughput": ("output_tokens_per_second", "tokens/s"),
+    "total_token_throughput": ("total_tokens_per_second", "tokens/s"),
+    "request_goodput": ("goodput", "requests/s"),
+    "request_goodput:": ("goodput", "requests/s"),  # as versions before 0.9 spell it
+}
+_REASONS = {status.phrase: status.value for status in HTTPStatus if status.value >= 400}
+Raws = dict[str, msgspec.Raw]
+FloatArray = npt.NDArray[np.float64]
+
+
+class _Arrays:
+    """One entry per request, in the order of submission; None where the result was saved without them."""
+
+    def __init__(self, raw: Raws) -> None:
+        self.inputs = _decoded(raw, "input_lens", list[int])
+        self.outputs = _decoded(raw, "output_lens", list[int])
+        self.ttfts = _decoded(raw, "ttfts", list[float])
+        self.gaps = _decoded(raw, "itls", list[msgspec.Raw])
+        self.errors = _decoded(raw, "errors", list[str])
+        self.starts = _decoded(raw, "start_times", list[float])
+        self.queued = _decoded(raw, "queue_times", list[float])
+
+    @property
+    def complete(self) -> bool:
+        """Whether they hold what a request needs, each of the same length."""
+        given = (self.outputs, self.ttfts, self.gaps)
+        return all(a is not None for a in given) and len({len(a) for a in given if a is not None}) == 1
+
+    def __len__(self) -> int:
+        return len(self.outputs or ())
+
+    def error(self, i: int) -> str | None:
+        """The error of a request: '' where it failed without a word; None where it succeeded."""
+        text = self.errors[i] if self.errors is not None else ""
+        assert self.outputs is not None
+        return text if text or self.outputs[i] == 0 else None
+
+    def arrivals(self, i: int) -> FloatArray:
+        """Seconds from sending to each event of the stream."""
+        assert self.ttfts is not None
+        assert self.gaps is not None
+        gaps = msgspec.json.decode(self.gaps[i], type=list[float])
+        return np.cumsum(np.asarray([self.ttfts[i], *gaps], np.float64))
+
+
+def _decoded(raw: Raws, key: str, kind: Any) -> Any:
+    if key not in raw or bytes(raw[key]) == b"null":
+        return None
+    try:
+        return msgspec.json.decode(raw[key], type=kind)
+    except msgspec.DecodeError as error:
+        raise GeneratorError(f"'{key}' in the result of {TOOL} is not what it should be: {error}") from None
+
+
+def parse(path: Path) -> NativeResult:
+    """See ``Adapter.parse``. A file (also of several results, one a line), or a folder with such files."""
+    files = [path] if path.is_file() else sorted(p for p in path.glob("*.json") if not p.name.endswith(".pytorch.json"))
+    found = [(file, raw) for file in files for raw in _results(file)]
+    if not found:
+        raise GeneratorError(
+            f"no result of {TOOL} in {path}: looked for a .json file with 'completed' and 'request_throughput'",
+            advice="run vllm bench serve with --save-result --save-detailed",
+        )
+    findings: list[Finding] = []
+    stages = [_stage(file, raw, findings) for file, raw in found]
+    model = _scalars(found[0][1]).get("model_id")
+    return NativeResult(TOOL, None, stages, findings, model if isinstance(model, str) else None)
+
+
+def _results(file: Path) -> list[Raws]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise GeneratorError(f"{file} cannot be read: {error.strerror}") from None
+    for pieces in ([data], data.splitlines()):
+        with suppress(msgspec.DecodeError):
+            raws = [msgspec.json.decode(piece, type=Raws) for piece in pieces if piece.strip()]
+            return [raw for raw in raws if {"completed", "request_throughput"} <= raw.keys()]
+    return []
+
+
+def _scalars(raw: Raws) -> dict[str, Any]:
+    """Everything but the arrays."""
+    return {k: msgspec.json.decode(v) for k, v in raw.items() if bytes(memoryview(v)[:1]) not in (b"[", b"{")}
+
+
+def _stage(file: Path, raw: Raws, findings: list[Finding]) -> NativeStage:
+    told, arrays = _scalars(raw), _Arrays(raw)
+    load = _load(told)
+    name = ", ".join(f"{k}={v}" for k, v in load.items()) or "all at once"
+    figures, own = _figures(told), _counts(told, arrays)
+    records = None
+    if not arrays.complete:
+        text = f"{file.name} has no arrays of requests: there are only the tool's own figures"
+        findings.append(plan.warning("no_requests_kept", text, "run vllm bench serve with --save-detailed"))
+    elif arrays.starts is None:
+        text = f"{file.name} does not tell when requests started: their latencies are summarised, without requests"
+        findings.append(plan.warning("starts_unknown", text, "a newer vllm saves start_times"))
+        figures |= _from_arrays(arrays)
+    else:
+        records = _records(file, told, arrays, findings)
+    backend = str(told.get("backend") or told.get("endpoint_type") or "")
+    if "chat" in backend:
+        text = f"{TOOL} takes the first event of a chat as the first token, even one that carries no content"
+        findings.append(plan.warning("first_event_is_no_token", text, "ttft may be too short; use completions"))
+    findings += inconsistencies(records, figures, own, where=f"{TOOL}, {name}")
+    if records is None:
+        return NativeStage(name, load, None, figures, None, own)
+    return NativeStage(name, load, records, figures, window(records), counts(records))
+
+
+def _load(told: Mapping[str, Any]) -> dict[str, object]:
+    rate, burstiness = told.get("request_rate"), told.get("burstiness")
+    open_loop = is_number(rate)
+    kind = None
+    if open_loop and is_number(burstiness):
+        kind = "poisson" if burstiness == 1 else "constant" if float(burstiness or 1) >= 1000 else "gamma"
+    known = {"rate": rate if open_loop else None, "concurrency": told.get("max_concurrency"), "arrival": kind}
+    return {k: v for k, v in known.items() if v is not None}
+
+
+def _counts(told: Mapping[str, Any], arrays: _Arrays) -> dict[str, int]:
+    completed = int(told.get("completed") or 0)
+    failed = told.get("failed")
+    if failed is None:  # older versions do not count them
+        total = len(arrays) if arrays.complete else told.get("num_prompts")
+        failed = int(str(total)) - completed if is_number(total) else None
+    if failed is None:
+        return {"succeeded": completed}
+    return {"sent": completed + int(failed), "succeeded": completed, "failed": int(failed)}
+
+
+def _figures(told: Mapping[str, Any]) -> dict[str, Scalar]:
+    """``mean_ttft_ms`` as ``ttft.mean`` in seconds, and so on."""
+    out: dict[str, Scalar] = {}
+    for key, value in told.items():
+        found = _FIGURE.fullmatch(key)
+        own = statistic(found[1]) if found else None
+        if found and own:
+            out |= measured(f"{_METRICS[found[2]]}.{own}", value, "s", 1e-3)
+    for theirs, (ours, unit) in _RATES.items():
+        out |= measured(ours, told.get(theirs), unit)
+    return out
+
+
+# --- requests ---
+
+
+def _records(file: Path, told: Mapping[str, Any], arrays: _Arrays, findings: list[Finding]) -> Records:
+    rows = [_row(arrays, i, open_loop="rate" in _load(told)) for i in range(len(arrays))]
+    offset, finding = to_epoch(
+        min(row["sent"] for row in rows), max(row["end"] for row in rows), file, end=_date(told.get("date"))
+    )
+    findings += [] if finding is None else [finding]
+    silent = sum(row.get("error") == "error" for row in rows)
+    unended = sum(row["status"] is Status.FAILED for row in rows)
+    if silent:
+        findings.append(plan.warning("failures_without_reason", f"{silent} requests failed without a reason told"))
+    if unended:
+        text = f"{unended} failed requests have no end in its results and count as ended when they began"
+        findings.append(plan.warning("failures_without_end", text, "the concurrency is understated by them"))
+    times = ("scheduled", "ready", "sent", "first_token", "last_token", "end")
+    return to_records([row | {k: row[k] + offset for k in times if row.get(k) is not None} for row in rows])
+
+
+def _date(text: object) -> int | None:
+    """Epoch ns of its own time of the end, if its time zone is that of this machine."""
+    with suppress(ValueError):
+        return round(datetime.strptime(str(text), "%Y%m%d-%H%M%S").astimezone().timestamp() * _S)
+    return None
+
+
+def _row(arrays: _Arrays, i: int, *, open_loop: bool) -> Row:
+    assert arrays.starts is not None
+    assert arrays.outputs is not None
+    sent = round(arrays.starts[i] * _S)
+    arrived = None if arrays.queued is None else sent - round(arrays.queued[i] * _S)
+    row: Row = {"sent": sent, "end": sent, "streaming": True, "scheduled": arrived if open_loop else None}
+    if arrays.inputs is not None and arrays.inputs[i]:
+        row["input_tokens"] = arrays.inputs[i]
+    error = arrays.error(i)
+    if error is not None:
+        return row | _failure(error)
+    at = sent + np.rint(arrays.arrivals(i) * _S).astype(np.int64)
+    row |= {"status": Status.OK, "http_status": 200, "output_tokens": arrays.outputs[i], "end": int(at[-1])}
+    return row | stream(sent, at)
+
+
+def _failure(error: str) -> Row:
+    """Its errors are the reason phrase of the response, or a traceback."""
+    if error.strip() in _REASONS:
+        return failure(error.strip(), None, _REASONS[error.strip()])
+    last = error.strip().rsplit("\n", 1)[-1]
+    kind = re.match(r"[\w.]+", last) if "Traceback" in error else None
+    return failure(kind[0].rsplit(".", 1)[-1] if kind else None, last)
+
+
+def _from_arrays(arrays: _Arrays) -> dict[str, Scalar]:
+    """Figures of the successes under our definitions; where starts are unknown there can be no records."""
+    assert arrays.outputs is not None
+    good = [i for i in range(len(arrays)) if arrays.error(i) is None]
+    at = [arrays.arrivals(i) for i in good]
+    tokens = np.asarray([arrays.outputs[i] for i in good], np.float64)
+    ttft, e2e = np.asarray([a[0] for a in at]), np.asarray([a[-1] for a in at])
+    many = tokens > 1
+    values = {
+        "ttft": ttft,
+        "e2e": e2e,
+        "tpot": (e2e - ttft)[many] / (tokens[many] - 1),
+        "ntpot": e2e / np.maximum(tokens, 1),
+        "itl": np.concatenate([np.diff(a) for a in at]) if at else np.empty(0),
+    }
+    out: dict[str, Scalar] = {}
+    for name, found in values.items():
+        out |= _summary(name, found, "s")
+    return out | _summary("output_tokens", tokens, "tokens")
+
+
+def _summary(name: str, values: FloatArray, unit: str) -> dict[str, Scalar]:
+    if not len(values):
+        return {}
+    out: dict[str, float] = {"mean": values.mean(), "min": values.min(), "max": values.max()}
+    if len(values) > 1:
+        out["sd"] = values.std(ddof=1)
+    out |= {level: np.quantile(values, q) for level, q in PERCENTILES}
+    return {f"{name}.{k}": Measured(float(v), unit) for k, v in out.items()}
