@@ -15,8 +15,8 @@ from ...domain.records import Records, Status
 from ...domain.schedule import Session, Stage, Turn
 from .messages import LagInfo, Progress, Row, SentNote
 
-_SLACK_NS = 5_000_000
-_STALE_NS = 1_000_000_000
+_SLACK_NS = 1_000_000_000
+"""Two readings of the wall clock may differ by milliseconds on a busy machine; a wrong unit is off by far more."""
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class Books:
     def _record(self, row: Row, now: int) -> dict[str, Any]:
         request = self._known(row.request_id)
         try:
-            _check(row, self._start - _STALE_NS, now + _SLACK_NS, self._stage.streaming)
+            _check(row, self._start - _SLACK_NS, now + _SLACK_NS, self._stage.streaming)
         except ValueError as error:
             raise ValueError(f"request {row.request_id}: {error}") from None
         if request.sent is None:
