@@ -16,13 +16,17 @@ from ..domain.events import Finding, Severity
 from . import assign
 from .defaults import fill
 from .explain import validate
+from .foreign.read import is_of, own_keys
 from .model import BenchmarkConfig
 from .paths import Path as KeyPath
 from .paths import format_path
 from .resolve import resolve_target
 from .secrets import refuse_literals, secrets_of
 from .shape import (
+    BLOCKS,
+    ENVELOPE,
     GENERATORS,
+    LOAD_SPELLINGS,
     generator_types,
     has_generator_list,
     is_generator_config,
@@ -86,11 +90,14 @@ def load_config(
     """
     findings: list[Finding] = []
     document, own = _read(files, load_generator, findings)
+    own, found = _translated(own, load_generator, findings)
     if not has_generator_list(document):
         validate(document)  # its errors say more than a step that stumbles over the wrong kind of value
     if load_generator is not None:
         document = pick_generator(document, load_generator, own, findings)
     document = _with_config_files(document, findings)
+    if found and document.get("spec", "target") is None and not _names_target(overrides):
+        document = put(document, ("spec", "target"), Node({"existing": found[0]}, found[0].origin))
     environment = os.environ if env is None else env
     document = assign.assign(document, assign.from_environment(environment, findings))
     document = assign.assign(document, assign.from_flags(sets))
@@ -111,12 +118,28 @@ def load_resolved(text: str, name: str = "config.yaml") -> BenchmarkConfig:
 def _read(files: Sequence[Path], load_generator: str | None, findings: list[Finding]) -> tuple[Node, list[Node]]:
     """The merged documents, and the files that are the picked generator's own configuration."""
     trees = _all([lambda f=f: read_file(f) for f in files])  # type: ignore[misc]
-    own = [t for t in trees if load_generator is not None and is_generator_config(t)]
+    own = [t for t in trees if load_generator is not None and _is_own(load_generator, t)]
     documents = _all([lambda t=t: to_document(t, findings) for t in trees if t not in own])  # type: ignore[misc]
     document = Node({}, "the configuration")
     for layer in documents:
         document = merge(document, layer)
     return document, own
+
+
+def _is_own(load_generator: str, file: Node) -> bool:
+    return is_generator_config(file) or is_of(load_generator, file, ENVELOPE | BLOCKS)
+
+
+def _translated(own: Sequence[Node], tool: str | None, findings: list[Finding]) -> tuple[list[Node], list[Node]]:
+    """A tool's own files as common keys and ``native``, and the targets that they name."""
+    read = _all([lambda f=f: own_keys(str(tool), f, LOAD_SPELLINGS, findings) for f in own])  # type: ignore[misc]
+    return [keys for keys, _ in read], [target for _, target in read if target is not None]
+
+
+def _names_target(overrides: Mapping[str, Any] | None) -> bool:
+    """Whether flags choose a target that is not an existing server."""
+    target = ((overrides or {}).get("spec") or {}).get("target") or {}
+    return target.get("type") not in (None, "existing")
 
 
 def _all(steps: Sequence[Callable[[], T]]) -> list[T]:
@@ -151,7 +174,7 @@ def _with_config_files(document: Node, findings: list[Finding]) -> Node:
             )
             continue
         config = document.get(*GENERATORS, i, "config")
-        base = load_keys(read_file(path))
+        base = load_keys(own_keys(kind, read_file(path), LOAD_SPELLINGS, findings)[0])
         document = put(document, (*GENERATORS, i, "config"), base if config is None else merge(base, config))
     return document
 

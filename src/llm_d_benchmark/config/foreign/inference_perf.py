@@ -1,0 +1,104 @@
+"""inference-perf's config.yml."""
+
+from __future__ import annotations
+
+from ...domain.errors import ConfigError
+from ..tree import Node
+from .own import Own, Section, length, no_secret, stages, whole
+
+KEYS = frozenset(
+    {"api", "data", "load", "server", "tokenizer", "report", "storage", "metrics", "circuit_breakers", "telemetry"}
+)
+FOLDER = "results go into the run folder, with everything that is needed of them"
+
+
+def read(file: Section) -> Own:
+    """Stages, lengths, server and API; what else it says is passed on.
+
+    Raises:
+        ConfigError: a value of the wrong kind, a load that is not said in common keys.
+    """
+    own = Own()
+    api = file.section("api")
+    api.move(own.common, streaming="streaming")
+    kind = api.take("type")
+    if kind is not None:
+        own.common["endpoint"] = Node("chat" if kind.value == "chat" else "completions", kind.origin)
+    own.keep(api)
+    _server(own, file.section("server"))
+    _data(own, file.section("data"))
+    _load(own, file.section("load"))
+    for name in ("report", "storage"):
+        own.drop(name, file.take(name), FOLDER)
+    for name in sorted(KEYS & file.items.keys()):
+        own.keep(file.section(name))
+    return own
+
+
+def _server(own: Own, server: Section) -> None:
+    server.move(own.target, url="base_url", model="model_name")
+    no_secret(server.take("api_key"), "server.api_key")
+    ignore = server.take("ignore_eos")
+    if ignore is not None:
+        own.common["parameters"] = Node({"ignore_eos": ignore}, ignore.origin)
+    kind = server.items.get("type")
+    if kind is not None and kind.value == "vllm":
+        server.take("type")
+    own.keep(server)
+
+
+def _data(own: Own, data: Section) -> None:
+    kind = data.items.get("type")
+    if kind is not None and kind.value not in ("random", "synthetic"):
+        own.keep(data)
+        return
+    data.take("type")
+    for ours, theirs in (("input_length", "input_distribution"), ("output_length", "output_distribution")):
+        node = data.take(theirs)
+        if node is None:
+            continue
+        given = Section(theirs, node)
+        shape = given.items.get("type")
+        found = length(
+            node.origin,
+            mean=given.take("mean"),
+            sd=given.take("std_dev"),
+            low=given.take("min"),
+            high=given.take("max"),
+            uniform=shape is not None and shape.value == "uniform",
+        )
+        if found is None or (shape is not None and shape.value not in ("uniform", "normal", "fixed", "constant")):
+            raise ConfigError(
+                f"{node.origin}: {theirs} is not a fixed, uniform or normal length",
+                advice=f"write it as {ours}: {{distribution: ..., ...}}",
+            )
+        own.common[ours] = found
+    own.keep(data)
+
+
+def _load(own: Own, load: Section) -> None:
+    load.move(own.common, workers="num_workers", seed="base_seed")
+    timeout = load.take("request_timeout")
+    if timeout is not None:
+        own.common["timeouts"] = Node({"total": timeout}, timeout.origin)
+    kind, listed = load.take("type"), load.take("stages")
+    name = "concurrent" if kind is None else str(kind.value)
+    if listed is not None and name not in ("concurrent", "constant", "poisson"):
+        at = (kind or listed).origin
+        raise ConfigError(f"{at}: load.type '{name}' cannot be said in common keys", advice="use concurrent or poisson")
+    found: list[dict[str, Node]] = []
+    for node in listed.value if listed is not None and listed.is_list else []:
+        stage = Section("stages", node)
+        shape: dict[str, Node] = {}
+        stage.move(shape, request_rate="rate", duration="duration")
+        for ours, theirs in (("num_requests", "num_requests"), ("concurrency", "concurrency_level")):
+            count = stage.take(theirs)
+            if count is not None:
+                shape[ours] = whole(count, theirs)
+        if "request_rate" in shape:
+            shape["arrival"] = Node(name if name == "poisson" else "constant", node.origin)
+        for key, value in stage.items.items():
+            raise ConfigError(f"{value.origin}: unknown key '{key}' of a stage of inference-perf")
+        found.append(shape)
+    stages(own, found, listed.origin if listed is not None else "")
+    own.keep(load)
