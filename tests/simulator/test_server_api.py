@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
 
 from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.loadgen.native.decode import decode_stream
+from llm_d_benchmark.simulator.server.tokenizer import Tokenizer
 from llm_d_benchmark.target.http import Http
 from tests.simulator.serving import KEY, deployed, scrape, total
 
@@ -204,6 +206,26 @@ async def test_pipelined_and_broken_requests() -> None:
         assert (await raw(router, b"no http at all\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
         broken = b"POST /v1/completions HTTP/1.1\r\nConnection: close\r\nContent-Length: 3\r\n\r\n{x}"
         assert b'"type":"BadRequestError"' in await raw(router, broken)
+
+
+async def test_a_client_that_reads_slowly_gets_everything() -> None:
+    """Chunks of more than a kilobyte, until no buffer of the kernel takes any more."""
+    async with deployed(speed=500, model="m" * 1200) as (router, _):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, (router.host, router.port))
+        reader, writer = await asyncio.open_connection(sock=client, limit=4096)
+        ask = {"prompt": "x", "max_tokens": 8000, "stream": True}
+        writer.write(request("/v1/completions", ask))
+        await asyncio.sleep(1.5)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    events = answer.partition(b"\r\n\r\n")[2].split(b"\r\n")[1::2]
+    texts = [json.loads(e[6:])["choices"][0]["text"] for e in events[:-2]]
+    assert len(texts) == 8000
+    assert events[-2] == b"data: [DONE]\n\n"
+    assert len(Tokenizer().encode("".join(texts))) == 8000
 
 
 async def test_the_native_engine_reads_every_stream_without_its_slow_path() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -52,8 +54,8 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_body", "_busy", "_close", "_handler", "_headers", "_parser", "_size", "_url", "_waiting", "answering",
-        "transport", "write",
+        "_body", "_busy", "_clear", "_close", "_handler", "_headers", "_parser", "_size", "_socket", "_url", "_waiting",
+        "answering", "transport",
     )  # fmt: skip
 
     def __init__(self, handler: Handler) -> None:
@@ -62,10 +64,26 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._busy = False
         self._close = False
+        self._clear = True
         self.answering: Answering | None = None
         """Set by the handler while an answer is under way."""
 
     # answers
+
+    def write(self, data: bytes) -> None:
+        """Send at once, past the loop's own buffer; what the kernel does not take now goes by that."""
+        if self._clear or not self.transport.get_write_buffer_size():
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return  # the transport finds out by itself
+            self._clear = sent == len(data)
+            if self._clear:
+                return
+            data = data[sent:]
+        self.transport.write(data)
 
     def reply(self, status: int, body: bytes, *, kind: str = "application/json", headers: str = "") -> None:
         """A whole answer, which ends the exchange."""
@@ -106,7 +124,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.write = self.transport.write
+        # A descriptor of its own, which cannot become another connection's while this one is being closed.
+        self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -119,6 +138,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         answering, self.answering = self.answering, None
         self._waiting.clear()
+        self._socket.close()
         if answering is not None:
             answering.client_gone()
 

@@ -35,7 +35,7 @@ class Replica:
     ) -> None:
         self.number, self.engine = number, engine
         self.metrics = VllmMetrics(model, number, max_model_len, self.state, cache_config)
-        self._clock, self._loop = clock, loop
+        self._clock = clock
         self._answers: dict[int, Answer] = {}
         self._left: list[int] = []
         self._end: float | None = None  # of the step under way
@@ -122,8 +122,7 @@ class Replica:
         metrics.prompt_tokens += prompts
         metrics.generation_tokens += written + len(first)
         metrics.iteration.observe(prompts + written + len(first))
-        # The loop sends what was written after this callback; the time is taken when it has.
-        self._loop.call_soon(self._loop.call_soon, self._sent, self._clock.wall(end), written + len(first))
+        self._sent(self._clock.wall(end), written + len(first))
         self._begin(end)
 
     def _decoded(self, decoding: Sequence[int], done: set[int], now: int) -> int:
