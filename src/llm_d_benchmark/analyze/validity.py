@@ -39,13 +39,14 @@ def validity(run: RunInput, windows: Sequence[StageWindow], stages: Sequence[Sta
         reasons += _lag(worker_loads(run.events, [window]), stage, limits)
         reasons += _length(stage, "input", stage.metrics.input_length, limits.length_tolerance)
         reasons += _length(stage, "output", stage.metrics.output_length, limits.length_tolerance)
+    virtual = bool(run.manifest.get("virtual_time"))
     trip = run.manifest.get("idle_round_trip_s")
     return Validity(
         valid=not reasons,
         reasons=reasons,
         workers=workers,
-        schedule_delay_p99=_worst_delay(stages),
-        idle_round_trip=Absent("not measured") if trip is None else Measured(float(trip), "s"),
+        schedule_delay_p99=Absent("virtual time has no client") if virtual else _worst_delay(stages),
+        idle_round_trip=_round_trip(trip, virtual),
         limits={
             "schedule_delay_p99": Measured(limits.schedule_delay, "s"),
             "loop_lag_p99": Measured(limits.loop_lag, "s"),
@@ -54,6 +55,12 @@ def validity(run: RunInput, windows: Sequence[StageWindow], stages: Sequence[Sta
         },
         identities=[i for stage in stages for i in identities(stage)],
     )
+
+
+def _round_trip(seconds: float | None, virtual: bool) -> Scalar:
+    if seconds is not None:
+        return Measured(float(seconds), "s")
+    return Absent("virtual time has no network" if virtual else "not measured")
 
 
 def _median(*candidates: DistributionOrAbsent) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..domain.events import Event, EventType
 from ..domain.result import Measured, Reason, RunResult, StageResult
 
 Tone = Literal["good", "warning", "bad"]
+SIMULATED = "The server is simulated: these numbers describe a model, not a machine."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Verdict:
 
 def verdict(result: RunResult, events: Sequence[Event] = ()) -> Verdict:
     """The verdict of ``result``; ``events`` tell why a run failed or ended early."""
+    said = _verdict(result, events)
+    return replace(said, sentence=f"{said.sentence} {SIMULATED}") if result.simulated else said
+
+
+def _verdict(result: RunResult, events: Sequence[Event]) -> Verdict:
     troubles = tuple(_troubles(events))
     if result.status == "failed":
         sentence = "The run measured nothing that describes the server."
@@ -46,8 +52,13 @@ def verdict(result: RunResult, events: Sequence[Event] = ()) -> Verdict:
     if missed:
         names = ", ".join(s.name for s in missed)
         return Verdict("SLO MISSED", "warning", f"The numbers are valid, and say that the server missed: {names}.")
-    sentence = "The client was not the bottleneck: these numbers describe the server."
-    if not _client_known(result):
+    if _client_known(result):
+        sentence = "The client was not the bottleneck" + (
+            "." if result.simulated else ": these numbers describe the server."
+        )
+    elif result.simulated:
+        sentence = "In virtual time there is no client that could be the bottleneck."
+    else:
         sentence = "Nothing contradicts these numbers; how late the client was is not known."
     return Verdict("OK", "good", sentence + _slo_words(result))
 
