@@ -230,6 +230,8 @@ class OpenAIServer:
 
     async def _infer(self, request: Captured, path: str, writer: asyncio.StreamWriter) -> bool:
         body = request.body
+        if not isinstance(body, dict):
+            return _json(writer, 400, {"error": {"message": "the body is no object", "type": "BadRequest"}})
         how = request.behaviour = self._behaviour_of(body)
         assert how in BEHAVIOURS, how
         prompt_tokens = self._prompt_tokens(body)

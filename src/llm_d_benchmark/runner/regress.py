@@ -229,7 +229,7 @@ class _Regression:
         entry: dict[str, Any] = {"arm": side, "block": block, "seeds": seeds}
         before = set(self.job.runs_dir.iterdir())
         try:
-            outcome = await run(config, options, observers=self.observers, stop=self.stop)
+            outcome = await self._measure(config, options)
         except BenchmarkError as error:
             made = sorted(set(self.job.runs_dir.iterdir()) - before)
             self.job.add_run(
@@ -240,6 +240,20 @@ class _Regression:
         self.job.add_run(**entry, **_of(outcome))
         if outcome.failure is not None and not self.stop.is_set():
             self._check_streak(side, outcome.failure)
+
+    async def _measure(self, config: LoadedConfig, options: RunOptions) -> RunOutcome:
+        """One run, with a stop of its own: a run sets it at its end, too."""
+        stop = asyncio.Event()
+
+        async def forward() -> None:
+            await self.stop.wait()
+            stop.set()
+
+        forwarding = asyncio.create_task(forward())
+        try:
+            return await run(config, options, observers=self.observers, stop=stop)
+        finally:
+            forwarding.cancel()
 
     def _check_streak(self, side: Side, error: BenchmarkError) -> None:
         last = [r["status"] for r in self.job.runs if r["arm"] == side][-GIVE_UP:]

@@ -56,7 +56,7 @@ def overwhelming(performance: Performance, question: Question) -> bool:
                 return False
             logs = (slowness(side.values, m.lower_is_better) for side in (m.baseline, m.test))
             ratios.append(log_ratio(*logs, blocks=m.effect.method == "paired"))
-    if not ratios or performance.quarantined:
+    if not ratios:
         return False
     passed = all(float(ratio.upper(EARLY)) < limit for ratio in ratios)
     return passed or min(holm([float(ratio.p_over(limit)) for ratio in ratios])) < EARLY
