@@ -71,7 +71,7 @@ class Replica:
 
     def catch_up(self, wall: int) -> None:
         """Finish the steps that ended before this moment (monotonic ns), if their alarm has not been heard yet."""
-        while self._end is not None and self._clock.wall(self._end) < wall:
+        while self._end is not None and self._clock.wall(self._end) <= wall:
             self._emit(self._end)
 
     def close(self) -> None:
