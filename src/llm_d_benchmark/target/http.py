@@ -1,16 +1,21 @@
-"""Plain requests to a server under test, outside the measured path, with every failure as a sentence and advice."""
+"""Plain requests to a server under test, outside the measured path, with every failure as a sentence and advice.
+
+The standard library's client in a thread: a larger one takes longer to import than these few requests take to answer.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import TracebackType
 from typing import Any
-
-import aiohttp
+from urllib.parse import urlsplit
 
 from ..domain.endpoint import Endpoint, Tls
 from ..domain.errors import TargetError
@@ -36,7 +41,7 @@ class ProbeError(TargetError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, whatever its status. ``body`` is the parsed JSON, None where it is none."""
+    """An answer, whatever its status. ``body`` is the parsed JSON, None where it is none; headers are in Title-Case."""
 
     status: int
     headers: Mapping[str, str]
@@ -57,28 +62,28 @@ class Reply:
 
 
 class Http:
-    """Requests to one endpoint; use as an async context.
+    """Requests to one endpoint, one at a time or several at once; use as an async context.
 
     Args:
-        keep_alive: reuse connections. Off, because a server may close an idle one just as it is used again.
+        keep_alive: reuse one connection (then one request at a time). Off, because a server may close an idle
+            connection just as it is used again.
     """
 
     def __init__(self, endpoint: Endpoint, *, keep_alive: bool = False) -> None:
         self.endpoint = endpoint
         self._keep_alive = keep_alive
-        self._session: aiohttp.ClientSession | None = None
+        self._kept: HTTPConnection | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Http:
-        tls = tls_context(self.endpoint.tls) if self.endpoint.secure else True
-        connector = aiohttp.TCPConnector(ssl=tls, limit=0, force_close=not self._keep_alive)
-        self._session = aiohttp.ClientSession(connector=connector, headers=self.endpoint.all_headers())
+        self._tls = tls_context(self.endpoint.tls) if self.endpoint.secure else None
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._kept is not None:
+            self._kept.close()
 
     async def get(self, path: str, *, timeout_s: float = ANSWER_S) -> Reply:
         """The answer to a GET of ``path`` under the endpoint's URL.
@@ -89,43 +94,71 @@ class Http:
         return await self._request("GET", path, None, timeout_s)
 
     async def post(self, path: str, payload: Any, *, timeout_s: float = GENERATE_S) -> Reply:
-        """The answer to a POST of JSON.
-
-        Raises:
-            ProbeError: no answer came.
-        """
-        return await self._request("POST", path, payload, timeout_s)
-
-    async def _request(self, method: str, path: str, payload: Any, timeout_s: float) -> Reply:
-        async with self.stream(method, path, payload, timeout_s=timeout_s) as response:
-            text = (await response.read()).decode("utf-8", "replace")
-            try:
-                body = json.loads(text)
-            except ValueError:
-                body = None
-            return Reply(response.status, response.headers, text, body)
-
-    @asynccontextmanager
-    async def stream(
-        self, method: str, path: str, payload: Any, *, timeout_s: float = GENERATE_S
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The open response, to be read inside the context.
+        """The answer to a POST of JSON; of a stream, all of it.
 
         Raises:
             ProbeError: no answer came, or it broke off while it was read.
         """
-        assert self._session is not None, "used outside its context"
-        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S, sock_connect=CONNECT_S)
-        url = self.endpoint.url + path
+        return await self._request("POST", path, json.dumps(payload).encode(), timeout_s)
+
+    async def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Reply:
+        connection = self._kept or self._connection()
         try:
-            async with self._session.request(
-                method, url, json=payload, timeout=timeout, allow_redirects=False
-            ) as response:
-                if 300 <= response.status < 400:
-                    raise redirected(url, response.headers.get("Location", ""))
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            async with asyncio.timeout(timeout_s):
+                reply = await asyncio.to_thread(self._exchange, connection, method, path, body)
+        except (HTTPException, OSError, ValueError) as error:
             raise classify(error, self.endpoint, timeout_s) from None
+        finally:
+            if self._keep_alive:
+                self._kept = connection
+            else:
+                _abort(connection)
+        if 300 <= reply.status < 400:
+            raise redirected(self.endpoint.url + path, reply.headers.get("Location", ""))
+        return reply
+
+    def _connection(self) -> HTTPConnection:
+        host, port = self.endpoint.host, self.endpoint.port
+        if self._tls is not None:
+            return HTTPSConnection(host, port, timeout=CONNECT_S, context=self._tls)
+        return HTTPConnection(host, port, timeout=CONNECT_S)
+
+    def _exchange(self, connection: HTTPConnection, method: str, path: str, body: bytes | None) -> Reply:
+        """In a thread: connect where needed, send, and read the whole answer."""
+        if connection.sock is None:
+            _connect(connection)
+        prefix = urlsplit(self.endpoint.url).path.rstrip("/")
+        headers = {"Accept": "*/*", "Connection": "keep-alive" if self._keep_alive else "close"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, prefix + path, body, headers | self.endpoint.all_headers())
+        response = connection.getresponse()
+        text = response.read().decode("utf-8", "replace")
+        try:
+            parsed = json.loads(text)
+        except ValueError:
+            parsed = None
+        return Reply(response.status, {k.title(): v for k, v in response.headers.items()}, text, parsed)
+
+
+class _ConnectTimeoutError(OSError):
+    """Nothing answered the attempt to connect."""
+
+
+def _connect(connection: HTTPConnection) -> None:
+    try:
+        connection.connect()
+    except TimeoutError:
+        raise _ConnectTimeoutError from None
+    connection.sock.settimeout(None)  # the caller's own limit holds for the answer
+
+
+def _abort(connection: HTTPConnection) -> None:
+    """Close, also under a thread that still reads from it."""
+    if connection.sock is not None:
+        with suppress(OSError):  # it was closed already
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
@@ -160,32 +193,34 @@ def redirected(url: str, location: str) -> ProbeError:
 def classify(error: Exception, endpoint: Endpoint, timeout_s: float) -> ProbeError:
     """The failure of a request as a sentence with advice."""
     url, where = endpoint.url, f"{endpoint.host}:{endpoint.port}"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, ssl.SSLCertVerificationError):
         return ProbeError(
             "tls",
-            f"the certificate of {where} is not trusted: {error.certificate_error}",
+            f"the certificate of {where} is not trusted: {error.verify_message}",
             advice="name its authority with spec.target.existing.ca_file, or set verify_tls: false for a test system",
         )
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+    if isinstance(error, ssl.SSLError):
         return ProbeError(
-            "tls", f"no TLS connection to {where}: {error}", advice="does this port speak https, or only http?"
+            "tls",
+            f"no TLS connection to {where}: {error.reason or error}",
+            advice="does this port speak https, or only http?",
         )
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, socket.gaierror):
         return ProbeError("dns", f"the host name {endpoint.host} is not known", advice="check the URL's spelling")
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, _ConnectTimeoutError):
         return ProbeError(
             "unreachable",
             f"{where} did not answer within {CONNECT_S:g} s",
             advice="check address, network and firewall; inside a cluster use the service's name",
         )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _not_connected(error.os_error, url, where)
     if isinstance(error, TimeoutError):
         return ProbeError(
             "timeout",
             f"{url} took the connection but did not answer within {timeout_s:g} s",
             advice="is the server still loading, or overloaded?",
         )
+    if isinstance(error, OSError) and not isinstance(error, ConnectionResetError | HTTPException):
+        return _not_connected(error, url, where)
     return ProbeError(
         "protocol",
         f"{url} gave no valid HTTP answer: {error or type(error).__name__}",

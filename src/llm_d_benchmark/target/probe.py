@@ -153,13 +153,11 @@ class ServerProbe:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        async with self._http.stream("POST", PATHS[kind], body) as response:
-            text = (await response.read()).decode("utf-8", "replace")
-            if response.status != 200:
-                reply = Reply(response.status, response.headers, text, _json(text))
-                self._check_auth(reply, PATHS[kind])
-                return StreamCheck(response.status, message=reply.message())
-        return read_stream(text)
+        reply = await self._http.post(PATHS[kind], body)
+        if reply.status != 200:
+            self._check_auth(reply, PATHS[kind])
+            return StreamCheck(reply.status, message=reply.message())
+        return read_stream(reply.text)
 
     async def metrics_available(self) -> bool:
         """Whether /metrics answers in Prometheus' text format."""
