@@ -2,7 +2,7 @@
 
 Each request gives two observations: the time to its first token, and the time from there to its last. Both are sums of
 step times, so they are linear in the coefficients once it is said up to how many tokens a step is bound by reading the
-weights (the knee): non-negative least squares with weights 1/y^2, for the knee that leaves the least error.
+weights (the knee): non-negative least squares of relative errors, for the knee that leaves the least error.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ KNEES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 51
 
 ROBUST = 0.1
 """Relative errors beyond this count linearly, not squared: a hiccup of the server must not bend the model."""
+
+ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,19 @@ def _measured(level: Level) -> tuple[FloatArray, FloatArray]:
 
 
 def _solve(seen: Observations) -> FloatArray:
-    """Non-negative least squares of relative errors, each beyond ``ROBUST`` weighted down until it counts linearly."""
-    robust = np.ones(len(seen.y))
-    relative = seen.features / seen.y[:, None]
-    values = np.zeros(relative.shape[1])
-    scale = np.maximum(np.abs(relative).max(axis=0), 1e-300)
-    for _ in range(10):
-        w = np.sqrt(seen.weight * robust)
-        values, _ = nnls(relative / scale * w[:, None], w)
-        error = np.abs(relative / scale @ values - 1)
+    """Non-negative least squares of relative errors, each beyond ``ROBUST`` weighted down until it counts linearly.
+
+    Relative to what is predicted: relative to what was measured, times that happen to be short would weigh most, and
+    the fit of noisy times would be too fast.
+    """
+    scale = np.maximum((seen.features / seen.y[:, None]).max(axis=0), 1e-300)
+    features = seen.features / scale
+    predicted, robust = seen.y, np.ones(len(seen.y))
+    for _ in range(ROUNDS):
+        w = np.sqrt(seen.weight * robust) / predicted
+        values, _ = nnls(features * w[:, None], seen.y * w)
+        predicted = np.maximum(features @ values, 1e-3 * seen.y)
+        error = np.abs(seen.y / predicted - 1)
         robust = np.minimum(1.0, ROBUST / np.maximum(error, 1e-12))
     return cast(FloatArray, values / scale)
 
