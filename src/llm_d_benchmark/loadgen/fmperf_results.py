@@ -93,7 +93,8 @@ def tidy(folder: Path) -> None:
         draft = path.with_suffix(".new")
         with draft.open("wb") as out:
             for k, block in enumerate(_blocks(path)):
-                out.write((b"" if k == 0 else _BETWEEN) + _RESPONSE.sub(b'"response": null', block))
+                row = block if k == 0 else _BETWEEN + block
+                out.write(_RESPONSE.sub(b'"response": null', row))
         draft.replace(path)
     for path in folder.glob(PARTS):
         path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ _RATES = {
     "tokens_per_second": ("total_tokens_per_second", "tokens/s"),
     "request_concurrency": ("concurrency", ""),
 }
+
+
+_STATUS = re.compile(r"error '([45][0-9][0-9]) ")
 
 
 class _Timings(msgspec.Struct):
@@ -216,7 +220,10 @@ def _rows(benchmark: _Benchmark, asked: tuple[int | None, int | None], *, open_l
                 row["input_source"] = row["output_source"] = source
             elif status is Status.FAILED:
                 message = request.info.error or ""
-                row |= failure(message.partition("(")[0][:60] or None, message)
+                status_code = _STATUS.search(message)
+                row |= failure(
+                    message.partition("(")[0][:60] or None, message, int(status_code[1]) if status_code else None
+                )
             yield row
 
 
