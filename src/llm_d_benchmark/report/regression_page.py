@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from ..domain.comparison import Effect, MetricComparison, RegressionResult, Stability
+from ..domain.comparison import Behaviour, Effect, MetricComparison, RegressionResult, Stability
 from ..domain.comparison import Verdict as Answer
-from ..domain.result import Absent, Reason, Scalar
+from ..domain.result import Absent, Scalar
 from .format import DASH, count, digits, quantity, scale_of
 from .page import Page, Section, render_page
 from .plot import Figure, Json, axis, layout
@@ -50,7 +50,7 @@ def render_html(result: RegressionResult, command: str = "") -> str:
             )
         )
     if result.behaviours:
-        sections.append(Section("Behaviours of the API", "behaviours", tables=[_behaviours(result)]))
+        sections.append(_behaviour_section(result))
     sections.append(Section("Stability", "stability", tables=[_stability(result)]))
     sections.append(Section("Runs", "runs", tables=[_runs(result), *_quarantined(result)]))
     if result.notes:
@@ -68,10 +68,7 @@ def render_html(result: RegressionResult, command: str = "") -> str:
 
 
 def _verdict(result: RegressionResult) -> Verdict:
-    reasons = [
-        Reason(c.name, f"{c.name.replace('_', ' ')} {c.criterion}: {c.verdict}. {c.message}") for c in result.criteria
-    ]
-    return Verdict(result.verdict.upper(), _TONES[result.verdict], result.message, reasons)
+    return Verdict(result.verdict.upper(), _TONES[result.verdict], result.message)
 
 
 def _criteria(result: RegressionResult) -> HtmlTable:
@@ -81,10 +78,10 @@ def _criteria(result: RegressionResult) -> HtmlTable:
 
 
 def _metrics(title: str, metrics: Sequence[MetricComparison]) -> HtmlTable:
-    rows: Rows = [[*cells(m), _MARKS[m.verdict], m.message] for m in metrics]
-    header: list[Html] = ["Load", "Metric", "Baseline", "Test", SLOWER, "95 % limits", "Verdict", "Why"]
+    rows: Rows = [[*cells(m), _MARKS[m.verdict]] for m in metrics]
+    header: list[Html] = ["Load", "Metric", "Baseline", "Test", SLOWER, "95 % limits", "Verdict"]
     caption = "Means over runs, ± the coefficient of variation between runs; loads are never averaged together."
-    return HtmlTable(title, caption, header, rows, 2, words=True)
+    return HtmlTable(title, caption, header, rows, 2)
 
 
 def _details(metrics: Sequence[MetricComparison]) -> HtmlTable:
@@ -107,17 +104,29 @@ def _details(metrics: Sequence[MetricComparison]) -> HtmlTable:
     return HtmlTable("Statistics", caption, header, rows, 3)
 
 
-def _behaviours(result: RegressionResult) -> HtmlTable:
+def _behaviour_section(result: RegressionResult) -> Section:
+    changed = [b for b in result.behaviours if b.change != "none"]
+    same = [b for b in result.behaviours if b.change == "none"]
+    return Section(
+        "Behaviours of the API",
+        "behaviours",
+        text="Asked of both servers before the load, one short request or two for each."
+        + ("" if changed else " None differs."),
+        tables=[_behaviours("What differs", changed)] if changed else [],
+        folded=[_behaviours("What is the same", same)] if same else [],
+        folded_title=f"{len(same)} behaviours that are the same",
+    )
+
+
+def _behaviours(title: str, behaviours: Sequence[Behaviour]) -> HtmlTable:
     marks = {
         "none": Markup('<span class="mark">same</span>'),
         "gained": Markup('<span class="mark good">gained</span>'),
         "lost": Markup('<span class="mark bad">lost</span>'),
         "changed": Markup('<span class="mark warning">changed</span>'),
     }
-    ordered = sorted(result.behaviours, key=lambda b: b.change == "none")
-    rows: Rows = [[b.name, marks[b.change], b.baseline, b.test] for b in ordered]
-    caption = "Asked of both servers before the load, one short request or two for each."
-    return HtmlTable("Behaviours", caption, ["Behaviour", "Change", "Baseline", "Test"], rows, 4)
+    rows: Rows = [[b.name, marks[b.change], b.baseline, b.test] for b in behaviours]
+    return HtmlTable(title, "", ["Behaviour", "Change", "Baseline", "Test"], rows, 4)
 
 
 def _share(value: Scalar) -> str:
