@@ -233,3 +233,20 @@ def test_the_verdicts() -> None:
     assert judge(0.03, 0.01, 0.049, 0.05) == "agree", "sure, but of no practical matter"
     assert judge(0.2, -0.1, 0.5, 0.05) == "inconclusive"
     assert judge(0.04, 0.01, 0.07, 0.05) == "inconclusive"
+
+
+def test_connections_that_a_tool_counts_in_explain_what_another_measured_for_one() -> None:
+    native = requests(0, connect=9_000_000)
+    result = ran(("native", native, {}), ("fmperf", requests(1, ttft=0.06), {}))
+    found = only(result, "ttft.p50")
+    assert codes(found) == ["connections"]
+    assert "9 ms as native measured it" in found.whys[0].message
+    assert codes(only(ran(("native", native, {}), ("aiperf", requests(1, ttft=0.06), {})), "ttft.p50")) == []
+
+
+def test_a_rate_however_regular_is_uncertain_at_the_ends_of_its_window() -> None:
+    result = ran(("native", requests(0), {}), ("guidellm", requests(1), {}))
+    reading = metric(result.agreement[0], "requests_per_second").readings[0]
+    assert isinstance(reading.value, Measured)
+    assert reading.high is not None
+    assert reading.high - reading.value.value >= 1 / 40

@@ -184,7 +184,8 @@ def _explained(
     for one in metrics:
         found = []
         for d in one.found.differences:
-            pair = Pair(by_stage[d.first], by_stage[d.second], one.metric, d.difference, one.unsteady, reasons)
+            sides = (by_stage[d.first], by_stage[d.second])
+            pair = Pair(*sides, one.metric, d.difference, one.unsteady, reasons, list(by_stage.values()))
             found.append(replace(d, whys=causes(pair)) if d.verdict == "differ" else d)
         explained.append(replace(one.found, differences=found))
     return explained

@@ -52,6 +52,7 @@ class Pair:
         difference: of the second over the first minus 1 (of fractions: second minus first).
         unsteady: differences on this metric of a generator from itself.
         reasons: why the run is not valid, if so.
+        group: every stage with this load.
     """
 
     first: Measurement
@@ -60,6 +61,7 @@ class Pair:
     difference: float
     unsteady: Sequence[Difference]
     reasons: Sequence[Reason]
+    group: Sequence[Measurement] = ()
 
     @property
     def base(self) -> str:
@@ -227,24 +229,19 @@ def _chunks(pair: Pair) -> Iterator[Why]:
 
 
 def _connections(pair: Pair) -> Iterator[Why]:
-    """A tool that connects anew for every request, and counts that in."""
+    """A tool that connects anew for every request and counts that in, as long as another took for one."""
     if pair.base not in ("ttft", "e2e"):
         return
-    slow = pair.second if pair.difference > 0 else pair.first
-    fast = pair.first if pair.difference > 0 else pair.second
-    setup = fast.metrics.connect
-    if _name(slow) != "fmperf" or not isinstance(setup, Distribution):
+    slow, fast = (pair.second, pair.first) if pair.difference > 0 else (pair.first, pair.second)
+    setups = [(m.metrics.connect, _name(m)) for m in (fast, *pair.group)]
+    measured = [(d.mean, name) for d, name in setups if isinstance(d, Distribution) and name != "fmperf"]
+    ttfts = [m.metrics.ttft.at("p50") if isinstance(m.metrics.ttft, Distribution) else None for m in (slow, fast)]
+    if _name(slow) != "fmperf" or not measured or ttfts[0] is None or ttfts[1] is None:
         return
-    values = [m.metrics.ttft for m in (slow, fast)]
-    if not all(isinstance(v, Distribution) for v in values):
-        return
-    apart = [v.mean for v in values if isinstance(v, Distribution)]
-    if 0.3 * setup.mean <= apart[0] - apart[1] <= 3 * setup.mean:
-        text = (
-            f"fmperf opens a connection for every request and counts it in; {_name(fast)} measured "
-            f"{setup.mean * 1e3:.3g} ms for one, of {(apart[0] - apart[1]) * 1e3:.3g} ms"
-        )
-        yield Why("connections", text)
+    (setup, by), apart = measured[0], ttfts[0] - ttfts[1]
+    if 0.3 * apart <= setup <= 3 * apart:
+        text = f"fmperf opens a connection for every request and counts it in: {setup * 1e3:.3g} ms as {by} measured it"
+        yield Why("connections", f"{text}, of {apart * 1e3:.3g} ms between the two")
 
 
 def _definition(pair: Pair) -> Iterator[Why]:

@@ -152,7 +152,8 @@ def _mean(v: View, side: str) -> Limits:
 
 
 def _rate(v: View, value: float, *, tokens: bool) -> Limits:
-    """Limits of a rate from its variance over blocks of time."""
+    """Limits of a rate from its variance over blocks of time, at least one answer of every user: so much of it is
+    chance at the ends of the window, however regular it was within."""
     w, t = v.window, v.table
     done = t.status("ok") & t.within("end", w.start, w.end)
     amount = np.where(t.known("output_tokens"), t["output_tokens"], t.chunks)[done] if tokens else np.ones(done.sum())
@@ -165,6 +166,7 @@ def _rate(v: View, value: float, *, tokens: bool) -> Limits:
         at = ((t["end"][done] - w.start) / (w.end - w.start) * blocks).astype(np.int64)
         sums = np.bincount(np.minimum(at, blocks - 1), amount, blocks) / (w.seconds / blocks)
         half = quantiles.student(1 - tail, blocks - 1) * float(sums.std(ddof=1)) / math.sqrt(blocks)
+        half = max(half, (w.concurrency or 1) * float(amount.mean()) / w.seconds)
         return max(0.0, value - half), value + half
 
     return limits

@@ -224,7 +224,7 @@ def figures(result: RunResult) -> list[Figure]:
 
 def _figure(result: RunResult, i: int, group: Agreement) -> Figure:
     names = _names(result, group)
-    shown = [m for m in group.metrics if m.relative and _middle(m)]
+    shown = [m for m in group.metrics if m.relative and _middle(m) and not m.metric.endswith("_length")]
     traces: list[Json] = []
     for position, stage in enumerate(group.stages):
         color = PALETTE[position % len(PALETTE)]
