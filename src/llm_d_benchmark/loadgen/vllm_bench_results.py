@@ -179,7 +179,8 @@ def _figures(told: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def _records(file: Path, told: Mapping[str, Any], arrays: _Arrays, findings: list[Finding]) -> Records:
-    rows = [_row(arrays, i, open_loop="rate" in _load(told)) for i in range(len(arrays))]
+    open_loop = "rate" in _load(told)
+    rows = [_row(arrays, i, open_loop=open_loop) for i in range(len(arrays))]
     offset, finding = to_epoch(
         min(row["sent"] for row in rows), max(row["end"] for row in rows), file, end=_date(told.get("date"))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -121,7 +122,7 @@ def statistic(key: str) -> str | None:
 
 def is_number(value: object) -> bool:
     """A finite number (NaN is how some tools write that there was nothing to measure)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def measured(name: str, value: object, unit: str, factor: float = 1.0) -> dict[str, Scalar]:

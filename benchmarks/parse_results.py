@@ -1,0 +1,120 @@
+"""Parsing results of external tools with 100,000 requests: ``python -m benchmarks.parse_results [REQUESTS] [TOKENS]``.
+
+Each result is written as its tool writes it (fields and layout of tests/samples), then parsed in a fresh process. The
+limit is on CPU seconds: a parser has one thread, and they do not depend on who else uses the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+REQUESTS, TOKENS = 100_000, 64
+LIMIT_S, LIMIT_MB = 10.0, 1024.0
+TTFT_S, GAP_S = 0.02, 0.005
+EPOCH = 1_795_509_699_906_210_136
+STEP = """
+import resource, sys, time
+from pathlib import Path
+from llm_d_benchmark.loadgen.registry import load_generator
+adapter = load_generator(sys.argv[1])
+began, cpu = time.perf_counter(), time.process_time()
+result = adapter.parse(Path(sys.argv[2]))
+count = sum(len(s.records) for s in result.stages if s.records is not None)
+print(time.perf_counter() - began, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, count)
+"""
+
+
+def inference_perf(folder: Path, requests: int, tokens: int) -> None:
+    def entry(i: int) -> dict[str, Any]:
+        start = 6381.135608139 + i * 0.01
+        times = [round(start + TTFT_S + k * GAP_S, 9) for k in range(tokens)]
+        usage = {"prompt_tokens": 64, "completion_tokens": tokens, "total_tokens": 64 + tokens}
+        response = {"output_tokens": tokens, "server_usage": usage, "chunk_times": times, "output_token_times": times}
+        text = {"text": {"input_tokens": 64}, "image": None, "video": None, "audio": None}
+        info = {"request_metrics": text, "response_metrics": response, "extra_info": {}, "labels": {}}
+        return {"start_time": start, "end_time": times[-1], "info": info, "error": None}
+
+    with (folder / "per_request_lifecycle_metrics.json").open("w") as file:
+        for i in range(requests):
+            lines = json.dumps(entry(i), indent=2).replace("\n", "\n  ")
+            file.write(("[\n  " if i == 0 else ",\n  ") + lines)
+        file.write("\n]")
+
+
+def aiperf(folder: Path, requests: int, tokens: int) -> None:
+    def line(i: int) -> dict[str, Any]:
+        start = EPOCH + i * 10_000_000
+        gaps = [GAP_S * 1e3 + 0.000123 * k for k in range(tokens - 1)]
+        ttft = TTFT_S * 1e3
+        values = {
+            "time_to_first_token": ttft, "request_latency": ttft + sum(gaps), "inter_chunk_latency": gaps,
+            "http_req_connection_overhead": 0.0, "http_req_connecting": 0.0, "http_req_sending": 0.1,
+            "http_req_waiting": 21.0, "http_req_receiving": 300.0, "http_req_duration": 321.1, "http_req_total": 321.1,
+        }  # fmt: skip
+        metrics: dict[str, Any] = {k: {"value": v, "unit": "ms"} for k, v in values.items()}
+        counted = ("usage_completion_tokens", "output_sequence_length", "usage_prompt_tokens", "input_sequence_length")
+        metrics |= {k: {"value": tokens, "unit": "tokens"} for k in counted}
+        metrics["http_req_connection_reused"] = {"value": 1, "unit": "ratio"}
+        where = {
+            "session_num": i, "x_request_id": f"{i:036x}", "x_correlation_id": f"{i:036x}", "turn_index": 0,
+            "credit_issued_ns": start - 1_000_000, "request_start_ns": start, "request_end_ns": start + 10**9,
+            "worker_id": f"worker_{i % 4}", "benchmark_phase": "profiling", "was_cancelled": False,
+        }  # fmt: skip
+        return {"metadata": where, "metrics": metrics}
+
+    with (folder / "profile_export.jsonl").open("w") as file:
+        file.writelines(json.dumps(line(i), separators=(",", ":")) + "\n" for i in range(requests))
+
+
+def vllm_bench(folder: Path, requests: int, tokens: int) -> None:
+    def array(values: Iterator[Any]) -> str:
+        return "[" + ", ".join(map(json.dumps, values)) + "]"
+
+    gaps = [GAP_S + 1e-9 * k for k in range(tokens - 1)]
+    head = {"backend": "openai", "request_rate": "inf", "max_concurrency": 8, "completed": requests, "failed": 0}
+    with (folder / "vllm-bench.json").open("w") as file:
+        file.write(json.dumps({**head, "request_throughput": 8.0})[:-1])
+        arrays: dict[str, Any] = {
+            "input_lens": 64, "output_lens": tokens, "ttfts": TTFT_S, "itls": gaps, "errors": "",
+            "generated_texts": "word " * tokens,
+        }  # fmt: skip
+        for name, value in arrays.items():
+            file.write(f', "{name}": {array(value for _ in range(requests))}')
+        file.write(f', "start_times": {array(6381.1 + i * 0.01 for i in range(requests))}}}')
+
+
+TOOLS: dict[str, Callable[[Path, int, int], None]] = {
+    "inference-perf": inference_perf,
+    "aiperf": aiperf,
+    "vllm-bench": vllm_bench,
+}
+
+
+def main(requests: int = REQUESTS, tokens: int = TOKENS) -> bool:
+    """Measure every parser and print what it took; whether all keep the limits."""
+    held = True
+    for name, write in TOOLS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder), requests, tokens)
+            size = sum(p.stat().st_size for p in Path(folder).iterdir()) / 2**20
+            command = [sys.executable, "-c", STEP, name, folder]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+        seconds, cpu, memory, count = map(float, done.stdout.split())
+        assert count == requests, (name, count)
+        held = held and cpu < LIMIT_S and memory < LIMIT_MB
+        print(
+            f"{name:16} {size:5.0f} MiB  {seconds:5.1f} s, {cpu:5.1f} CPU s (limit {LIMIT_S:g}), "
+            f"{memory:5.0f} MB (limit {LIMIT_MB:g})",
+            flush=True,
+        )
+    return held
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(*map(int, sys.argv[1:])) else 1)
