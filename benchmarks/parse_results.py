@@ -26,7 +26,8 @@ adapter = load_generator(sys.argv[1])
 began, cpu = time.perf_counter(), time.process_time()
 result = adapter.parse(Path(sys.argv[2]))
 count = sum(len(s.records) for s in result.stages if s.records is not None)
-print(time.perf_counter() - began, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, count)
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - began, time.process_time() - cpu, memory, count)
 """
 
 
