@@ -92,6 +92,33 @@ def test_usage_in_every_chunk_gives_tokens_per_chunk() -> None:
     assert ran.records.ragged("chunk_times").lengths.tolist() == [3, 3]
 
 
+@pytest.fixture(scope="module")
+def a_word_is_a_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizers = pytest.importorskip("tokenizers", reason="the [tokenizers] extra is not installed")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    path = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_without_usage_a_local_tokenizer_counts_the_answer(a_word_is_a_token: Path, streaming: bool) -> None:
+    with OpenAIServer(usage="none", ttft=0.005) as server:
+        server.behaviour = "multi_token"
+        ran = one_of(server, "multi_token", tokenizer=a_word_is_a_token, streaming=streaming)
+    assert ran.records.ints("output_tokens").tolist() == [4] * 3
+    assert ran.labels("output_source") == ["tokenizer"] * 3
+    if streaming:
+        assert ran.records.ragged("chunk_times").lengths.tolist() == [2] * 3
+
+
+def test_reasoning_counts_but_a_tool_call_cannot_be_counted(a_word_is_a_token: Path) -> None:
+    with OpenAIServer(usage="none", ttft=0.005) as server:
+        assert one_of(server, "reasoning", tokenizer=a_word_is_a_token).labels("output_source") == ["tokenizer"] * 3
+        assert one_of(server, "tool_calls", tokenizer=a_word_is_a_token).labels("output_source") == ["chunks"] * 3
+
+
 def test_multi_token_chunks_without_usage_count_as_chunks(server: OpenAIServer) -> None:
     ran = one_of(server, "multi_token")
     assert ran.records.ints("output_tokens").tolist() == [4] * 3

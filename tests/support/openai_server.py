@@ -278,7 +278,9 @@ class OpenAIServer:
         choice |= {"message": {"role": "assistant", "content": text}} if "chat" in path else {"text": text}
         reply = {"id": "x", "object": "chat.completion", "model": self.model, "choices": [choice]}
         request.output_tokens, request.finished = count, True
-        return _json(writer, 200, {**reply, "usage": self.usage_of(request.prompt_tokens, count)})
+        if self.usage != "none":
+            reply["usage"] = self.usage_of(request.prompt_tokens, count)
+        return _json(writer, 200, reply)
 
     def usage_of(self, prompt: int, output: int) -> dict[str, Any]:
         usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..domain.errors import ConfigError
 from ..domain.schedule import Prompt
 from .api import PromptSizer, TokenProbe
 from .seeds import Use, generator
 from .sizers import TokenIdSizer, WordSizer, array_of
+from .tokenizer import token_counter
 from .words import words
 
 Count = Callable[[str], Awaitable[int | None]]
@@ -197,7 +195,7 @@ async def _words_by_usage(probe: TokenProbe, endpoint: str) -> _Found | None:
 
 
 async def _local(path: str) -> WordSizer:
-    count = _local_counter(path)
+    count = token_counter(path)
 
     async def counted(text: str) -> int | None:
         return count(text)
@@ -209,34 +207,3 @@ async def _local(path: str) -> WordSizer:
     every = words()
     rate = count(" ".join(every)) / len(every)
     return WordSizer(array_of(every), "tokenizer", 0, None, tokens_per_word=rate, counter=count)
-
-
-def _local_counter(path: str) -> Callable[[str], int]:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ConfigError(
-            f"the tokenizer {path} needs the [tokenizers] extra", advice="pip install 'llm-d-benchmark[tokenizers]'"
-        ) from None
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise ConfigError(f"no tokenizer.json at {path}")
-    _check_tokenizer(file)
-    tokenizer = Tokenizer.from_file(str(file))
-
-    def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    return count
-
-
-def _check_tokenizer(file: Path) -> None:
-    """The library raises a bare Exception for a damaged file, so what can be damaged is looked at first."""
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{file} is no tokenizer: {error}") from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("model"), dict):
-        raise ConfigError(f"{file} is no tokenizer: it has no model")

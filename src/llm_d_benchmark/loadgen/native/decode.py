@@ -59,7 +59,8 @@ SLICE = 512
 
 @dataclass(slots=True)
 class Decoded:
-    """What a response said. ``chunks`` are (arrival ns) of content chunks in order.
+    """What a response said. ``chunks`` are (arrival ns) of content chunks in order. ``text``, ``reasoning`` and
+    ``calls_tools`` are filled in where the text was asked for.
 
     ``error`` is set where the response is no sound answer; ``message`` then says why, without any of its text.
     """
@@ -71,6 +72,8 @@ class Decoded:
     cached_tokens: int | None = None
     finish_reason: str | None = None
     text: str = ""
+    reasoning: str = ""
+    calls_tools: bool = False
     error: ErrorClass | None = None
     message: str | None = None
 
@@ -180,7 +183,7 @@ def decode_body(body: bytes, *, keep_text: bool) -> Decoded:
 
 
 def _content(choice: _Choice) -> str | None:
-    """The text a choice carries; for a tool call, which has content but no reply text, the empty string."""
+    """The reply text a choice carries; empty for reasoning and tool calls, which are content but no reply."""
     delta = choice.delta or choice.message
     if delta is None:
         return choice.text or None
@@ -200,6 +203,7 @@ class _Reader:
         self.out = Decoded()
         self._keep_text = keep_text
         self._texts: list[str] = []
+        self._reasoning: list[str] = []
         self._counts: list[int | None] = []
         self._usage: _Usage | None = None
         self._events = 0
@@ -247,13 +251,20 @@ class _Reader:
                     counts.append(usage.completion_tokens if usage else None)
                     if keep_text:
                         texts.append(text)
+                        self._keep_rest(choice)
                 if choice.finish_reason:
                     out.finish_reason = choice.finish_reason
+
+    def _keep_rest(self, choice: _Choice) -> None:
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._reasoning.append(delta.reasoning_content or delta.reasoning or "")
+            self.out.calls_tools = self.out.calls_tools or bool(delta.tool_calls)
 
     def finish(self) -> None:
         """Fill in what only the whole response tells."""
         out, usage = self.out, self._usage
-        out.text = "".join(self._texts)
+        out.text, out.reasoning = "".join(self._texts), "".join(self._reasoning)
         if usage is not None:
             out.input_tokens, out.output_tokens = usage.prompt_tokens, usage.completion_tokens
             out.cached_tokens = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None

@@ -80,6 +80,7 @@ def _setups(job: LoadJob) -> list[WorkerSetup]:
             limits=limits,
             params=job.config.parameters,
             clock_offset=job.clock_offset,
+            tokenizer=None if job.tokenizer is None else str(job.tokenizer),
         )
         for index in range(count)
     ]

@@ -54,7 +54,8 @@ class Counts:
 
 
 class StageLoad:
-    """Runs a stage's sessions. ``report`` takes More and, once at the end, StageDone."""
+    """Runs a stage's sessions. ``report`` takes More and, once at the end, StageDone; ``tokens`` counts a text's tokens
+    where the server does not."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class StageLoad:
         recorder: Recorder,
         heads: dict[str, bytes],
         report: Callable[[More | StageDone], None],
+        tokens: Callable[[str], int] | None = None,
     ) -> None:
         self.order = order
         self.counts = Counts()
@@ -73,6 +75,7 @@ class StageLoad:
         self._recorder = recorder
         self._head = heads[order.stage.endpoint]
         self._report = report
+        self._tokens = tokens
         self._loop = pool.loop
         self._feed: deque[Item] = deque()
         self._feed_bytes = 0
@@ -331,10 +334,25 @@ class StageLoad:
         turn = None if first and not item.turns else item.turns[exchange.turn]
         asked = (item.input_asked, item.output_asked) if turn is None else (turn.input_asked, turn.output_asked)
         status, error, output = self._recorder.add(
-            exchange, decoded, stage=self.order.stage.index, model=item.model, session=item.session, asked=asked
+            exchange,
+            decoded,
+            stage=self.order.stage.index,
+            model=item.model,
+            session=item.session,
+            asked=asked,
+            counted=self._counted(exchange, decoded),
         )
         self._count(exchange, decoded, status, error, output)
         return status
+
+    def _counted(self, exchange: Exchange, decoded: Decoded) -> int | None:
+        """Output tokens of an answer whose server sent no usage, where there is a tokenizer to count its text with."""
+        if self._tokens is None or decoded.output_tokens is not None or exchange.outcome is not Outcome.COMPLETE:
+            return None
+        said = exchange.decode(keep_text=True)
+        if said.error is not None or said.calls_tools:
+            return None  # of a tool call the server sends what it understood, not what the model wrote
+        return self._tokens(said.reasoning) * bool(said.reasoning) + self._tokens(said.text)
 
     def _count(
         self, exchange: Exchange, decoded: Decoded, status: Status, error: ErrorClass | None, output: int | None

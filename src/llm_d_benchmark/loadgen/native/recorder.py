@@ -54,12 +54,19 @@ class Recorder:
         model: str,
         session: int,
         asked: tuple[int | None, int | None],
+        counted: int | None = None,
     ) -> tuple[Status, ErrorClass | None, int | None]:
-        """Add one finished exchange; its status, error class and output tokens."""
+        """Add one finished exchange; its status, error class and output tokens.
+
+        Args:
+            counted: output tokens by a tokenizer, for an answer without usage.
+        """
         status, error, message = _verdict(exchange, decoded)
         chunks = decoded.chunks
         output, source = decoded.output_tokens, "usage"
-        if output is None and exchange.streaming and status is Status.OK:
+        if output is None and counted is not None:
+            output, source = counted, "tokenizer"
+        elif output is None and exchange.streaming and status is Status.OK:
             output, source = len(chunks), "chunks"
         row = (
             exchange.request_id, stage, session, exchange.turn, exchange.scheduled, exchange.ready, exchange.sent,

@@ -26,7 +26,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """Once per worker."""
+    """Once per worker. ``tokenizer`` counts the output of a server that sends no usage."""
 
     worker: int
     shard: int
@@ -34,6 +34,7 @@ class WorkerSetup:
     limits: Limits
     params: Mapping[str, Any]
     clock_offset: int
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import uvloop
 
+from ...workload.tokenizer import token_counter
 from .body import PATHS, request_head
 from .connection import monotonic_ns
 from .load import StageLoad
@@ -84,6 +85,7 @@ class Worker:
         self._pool = Pool(setup.endpoint, setup.limits.connect, loop)
         self._recorder = Recorder(setup.shard, setup.worker, setup.clock_offset)
         self._heads = {kind: request_head(setup.endpoint, path) for kind, path in PATHS.items()}
+        self._tokens = None if setup.tokenizer is None else token_counter(setup.tokenizer)
         self._stage: StageLoad | None = None
         self._lag: LagMeter | None = None
         self._tick_start = 0
@@ -108,7 +110,7 @@ class Worker:
                 pass  # the stage has just ended; what was on its way for it is void
 
     def _begin(self, order: StageOrder) -> None:
-        self._stage = StageLoad(order, self._setup, self._pool, self._recorder, self._heads, self._report)
+        self._stage = StageLoad(order, self._setup, self._pool, self._recorder, self._heads, self._report, self._tokens)
         # Nothing is collected while times are taken: a full collection would stop the loop for milliseconds.
         gc.collect()
         gc.freeze()
