@@ -174,6 +174,7 @@ def test_our_own_report_imports_as_what_it_was_made_from(tmp_path: Path) -> None
         assert b.mean == pytest.approx(a.mean)
         assert b.at("p99") == pytest.approx(a.at("p99"))
     assert again.requests == first.requests
+    assert again.stages[0].load["tool"] == {"name": "fake", "version": "1.2"}
 
 
 def test_an_upstream_report_imports(tmp_path: Path) -> None:

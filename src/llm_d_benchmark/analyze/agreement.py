@@ -45,7 +45,7 @@ def agreement(
     Args:
         reasons: why the run is not valid, if it is not: they may be why a stage differs.
     """
-    measured = [Measurement.of(d, s) for d, s in zip(data, stages, strict=True)]
+    measured = [Measurement(d, s) for d, s in zip(data, stages, strict=True)]
     groups = _groups(measured)
     found = [_compare(members, reasons) for members in groups]
     grouped = {m.stage for members in groups for m in members}

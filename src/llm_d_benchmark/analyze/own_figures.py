@@ -30,7 +30,7 @@ _SCALARS = {
 
 def own_figures(m: Measurement) -> list[OwnFigure]:
     """The figures of one stage's tool that differ from ours by more than rounding and interpolation can."""
-    if m.view is None or not m.data.window.told:
+    if not m.data.window.told or m.view is None:
         return []
     found = []
     for name, own in figures(m.data.window).items():

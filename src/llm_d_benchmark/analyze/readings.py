@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -57,17 +58,17 @@ class Estimator:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measurement:
-    """One stage as an agreement sees it. ``view`` is None where a tool kept no requests."""
+    """One stage as an agreement sees it."""
 
     data: StageData
     result: StageResult
-    view: View | None
 
-    @staticmethod
-    def of(data: StageData, result: StageResult) -> Measurement:
-        return Measurement(data, result, view(data, {}) if len(data.table) else None)
+    @cached_property
+    def view(self) -> View | None:
+        """Its requests, made only where they are looked at; None where a tool kept none."""
+        return view(self.data, {}) if len(self.data.table) else None
 
     @property
     def metrics(self) -> Metrics:

@@ -35,7 +35,7 @@ Json = dict[str, Any]
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TOOL = "llm-d-benchmark"
-_TOOLS = {"native": _TOOL, "inference_perf": "inference-perf", "vllm_bench": "vllm-benchmark"}
+_TOOLS = {"native": _TOOL, "virtual": _TOOL, "vllm-bench": "vllm-benchmark"}
 _KEYS = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99.9": "p99p9"}
 _LENGTH_KINDS = {"fixed": "fixed", "normal": "gaussian", "uniform": "uniform"}
 
@@ -118,12 +118,12 @@ def _load(result: RunResult, stage: StageResult, config: Mapping[str, Any]) -> J
     if input_length is None:
         return None
     load = stage.load.get("load", stage.load)
-    native = stage.load_generator == "native"
+    own = _TOOLS.get(stage.load_generator) == _TOOL
     return {
         "metadata": {"cfg_id": _digest(stage.load), "description": stage.label},
         "standardized": {
             "tool": _TOOLS.get(stage.load_generator, stage.load_generator),
-            "tool_version": result.tool_version if native else "unknown",
+            "tool_version": result.tool_version if own else _version(stage),
             "parallelism": max(1, len(result.validity.workers)),
             "source": _source(config),
             "stage": stage.index,
@@ -134,6 +134,12 @@ def _load(result: RunResult, stage: StageResult, config: Mapping[str, Any]) -> J
         },
         "native": {"config": {"stage": dict(stage.load), "load_generator": dict(config)}},
     }
+
+
+def _version(stage: StageResult) -> str:
+    """Of the external tool that put the load."""
+    tool = stage.load.get("tool")
+    return str(tool.get("version") or "unknown") if isinstance(tool, Mapping) else "unknown"
 
 
 def _source(config: Mapping[str, Any]) -> str:

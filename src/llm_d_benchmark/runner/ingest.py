@@ -267,7 +267,8 @@ def _events(results: Sequence[NativeResult], placed: Sequence[_Placed]) -> Itera
 def _stage_events(one: _Placed) -> Iterator[Event]:
     plan = one.stage.to_dict() | {"label": _label(one.stage.load)}
     index = one.stage.index
-    data = {"stage": index, "generator": one.tool, **plan, "start": one.start}
+    tool = {"name": one.tool, "version": one.version}
+    data = {"stage": index, "generator": one.tool, **plan, "start": one.start, "tool": tool}
     yield Event(EventType.STAGE_START, one.start, data)
     for finding in one.findings:
         yield finding.event(one.end)
