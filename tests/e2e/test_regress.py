@@ -48,7 +48,8 @@ def test_a_slower_simulated_version_fails(tmp_path: Path) -> None:
         "regress", "-c", str(config), "-o", "out", "--junit", "ci/junit.xml", "--markdown", "pr.md", cwd=tmp_path
     )
     assert done.returncode == 4, done.stderr + done.stdout
-    result = result_in(only_run(tmp_path / "out"))
+    folder = only_run(tmp_path / "out")
+    result = result_in(folder)
     assert result["verdict"] == "fail"
     assert result["simulated"] is True
     assert [(r["arm"], r["block"], r["seeds"]) for r in result["runs"]] == [
