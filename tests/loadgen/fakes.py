@@ -123,13 +123,16 @@ def run(
     adaptive: bool = False,
     **more: Any,
 ) -> Ran:
-    """Run stages to their end, or set ``stop`` after so many seconds. Raises what the generator raised."""
+    """Run stages to their end, or set ``stop`` so many seconds into the first. Raises what the generator raised."""
 
     async def go() -> Ran:
         job = make_job(server, Stages(*stages, adaptive=adaptive), sessions or Sessions(), folder, **more)
-        if stop_after is not None:
-            asyncio.get_running_loop().call_later(stop_after, job.stop.set)
-        return await collect(NativeLoadGenerator().run(job))
+
+        def stop_in_time(item: Records | Event) -> None:
+            if stop_after is not None and isinstance(item, Event) and item.type is EventType.STAGE_START:
+                asyncio.get_running_loop().call_later(stop_after, job.stop.set)
+
+        return await collect(NativeLoadGenerator().run(job), stop_in_time)
 
     ran = asyncio.run(go())
     if ran.error is not None:
