@@ -15,6 +15,7 @@ from llm_d_benchmark.domain.endpoint import Endpoint, Secret
 from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
+from llm_d_benchmark.loadgen.external import process
 from llm_d_benchmark.loadgen.external.process import MARK
 from llm_d_benchmark.workload.replay import STAGE_IDS
 from tests.loadgen.external.tools import FakeTool
@@ -26,8 +27,9 @@ KEY = "s3cr3t-key"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache of whoever runs the tests is not touched."""
+    """The cache of whoever runs the tests is not touched, and what does not end by itself is not waited for long."""
     monkeypatch.setenv("LLM_D_BENCHMARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(process, "GRACE_S", 0.7)
 
 
 def run(folder: Path, *stages: Stage, stop_after: float | None = None, **more: Any) -> Ran:
@@ -53,10 +55,10 @@ def findings(ran: Ran) -> list[str]:
 def left_over() -> list[psutil.Process]:
     """Processes that a tool of this test run left behind."""
     found = []
-    for process in psutil.process_iter():
+    for one in psutil.process_iter():
         try:
-            if process.environ().get(MARK) and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                found.append(process)
+            if one.environ().get(MARK) and one.status() != psutil.STATUS_ZOMBIE and one.pid != os.getpid():
+                found.append(one)
         except (psutil.Error, OSError):
             continue
     return found
