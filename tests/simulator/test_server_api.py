@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -27,11 +29,20 @@ async def post(endpoint: Endpoint, path: str, **body: Any) -> tuple[int, Any]:
 
 async def stream(endpoint: Endpoint, path: str, **body: Any) -> list[Any]:
     """The events of a stream, [DONE] included."""
-    async with Http(endpoint) as http, http.stream("POST", path, {**body, "stream": True}) as response:
-        assert response.status == 200, await response.text()
-        text = (await response.read()).decode()
-    events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
-    return [e if e == "[DONE]" else json.loads(e) for e in events]
+    return [e if e == "[DONE]" else json.loads(e) async for e, _ in streamed(endpoint, path, **body)]
+
+
+async def streamed(endpoint: Endpoint, path: str, **body: Any) -> AsyncIterator[tuple[str, float]]:
+    """Each event of a stream and when it came, until the connection ends."""
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    try:
+        writer.write(request(path, {**body, "stream": True}))
+        assert b" 200 " in await reader.readline()
+        async for line in reader:
+            if line.startswith(b"data: "):
+                yield line.decode().removeprefix("data: ").rstrip(), time.monotonic()
+    finally:
+        writer.close()
 
 
 async def raw(endpoint: Endpoint, data: bytes) -> bytes:

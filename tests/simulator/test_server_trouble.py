@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from llm_d_benchmark.domain.endpoint import Endpoint
-from llm_d_benchmark.target.http import Http, ProbeError
+from llm_d_benchmark.target.http import Http
 from tests.simulator.serving import deployed, scrape, total
-from tests.simulator.test_server_api import post, stream
+from tests.simulator.test_server_api import post, stream, streamed
 
 ASK: dict[str, Any] = {"prompt": "hello", "max_tokens": 40}
 
@@ -48,12 +47,8 @@ async def test_a_full_queue_is_a_429() -> None:
 
 async def test_a_stall_stops_a_stream_half_way_and_loses_nothing() -> None:
     failures = {"stall_rate": 1.0, "stall_time": 0.6}
-    async with deployed(failures=failures) as (router, _), Http(router) as http:
-        async with http.stream("POST", "/v1/completions", {**ASK, "stream": True}) as response:
-            times = []
-            async for line in response.content:
-                if line.startswith(b"data: {"):
-                    times.append(time.monotonic())
+    async with deployed(failures=failures) as (router, _):
+        *times, _ = [time async for _, time in streamed(router, "/v1/completions", **ASK)]
         gaps = [b - a for a, b in pairwise(times)]
         assert len(times) == 40
         assert max(gaps) == pytest.approx(0.6, abs=0.2)
@@ -64,14 +59,10 @@ async def test_a_stall_stops_a_stream_half_way_and_loses_nothing() -> None:
 
 
 async def test_a_cut_breaks_the_connection_half_way() -> None:
-    async with deployed(speed=10, failures={"cut_rate": 1.0}) as (router, replica), Http(router) as http:
-        seen = b""
-        with suppress(ProbeError):
-            async with http.stream("POST", "/v1/completions", {**ASK, "stream": True}) as response:
-                async for line in response.content:
-                    seen += line
-        assert seen.count(b"data: {") == 19
-        assert b"[DONE]" not in seen
+    async with deployed(speed=10, failures={"cut_rate": 1.0}) as (router, replica):
+        seen = [event async for event, _ in streamed(router, "/v1/completions", **ASK)]
+        assert len(seen) == 19
+        assert "[DONE]" not in seen
         samples = await scrape(replica)
     assert total(samples, "vllm:request_success_total", finished_reason="abort") == 1
     assert total(samples, "vllm:num_requests_running") == 0

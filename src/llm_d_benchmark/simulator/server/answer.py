@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 import msgspec
 import numpy as np
@@ -14,35 +16,34 @@ from .http import STREAM_END
 from .openai import Ask
 from .tokenizer import Tokenizer
 
-STRIDE = 7919
-"""Step through the word list from one token to the next; a prime, so that all words come."""
-LONGEST = 32
+LONGEST = 16
 """Bytes of the longest text that a token may have."""
 
 
 class Vocabulary:
-    """The words that answers are made of, as text and as they stand in JSON. The first of a chat has no space before
-    it; any other has one, as ``Tokenizer`` counts them."""
+    """The words that answers are made of, one after another in a shuffled order; as text, as they stand in JSON, and as
+    token ids. The first of a chat has no space before it; any other has one."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.texts = tuple(" " + word for word in words())
+        shuffled = list(words())
+        random.Random(0).shuffle(shuffled)
+        self.texts = tuple(" " + word for word in shuffled)
         self.bytes = tuple(text.encode("ascii") for text in self.texts)
-        self._tokenizer = tokenizer
-        self._ids = np.array(tokenizer.encode("".join(self.texts)))
+        self._ids = np.array(tokenizer.encode("".join(self.texts)), np.uint64)
+        self._bare_ids = [tokenizer.encode(word)[0] for word in shuffled]
 
     def texts_of(self, first: int, count: int, chat: bool) -> list[str]:
         """The texts of ``count`` tokens of the answer that begins at word ``first``."""
-        size = len(self.texts)
-        texts = [self.texts[(first + k * STRIDE) % size] for k in range(count)]
+        texts = list(islice(cycle(self.texts), first, first + count))
         if chat and texts:
             texts[0] = texts[0][1:]
         return texts
 
-    def ids_of(self, first: int, count: int, chat: bool) -> npt.NDArray[np.int64]:
+    def ids_of(self, first: int, count: int, chat: bool) -> npt.NDArray[np.uint64]:
         """The token ids of ``texts_of``: shape (count,)."""
-        ids: npt.NDArray[np.int64] = self._ids[(first + STRIDE * np.arange(count)) % len(self._ids)]
+        ids = self._ids.take(np.arange(first, first + count), mode="wrap")
         if chat and count:
-            ids[0] = self._tokenizer.encode(self.texts[first][1:])[0]
+            ids[0] = self._bare_ids[first]
         return ids
 
 

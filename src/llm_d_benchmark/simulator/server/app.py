@@ -77,8 +77,8 @@ class Service:
         if texts is None:
             answer = self.vocabulary.ids_of(word_of(number, self.vocabulary), tokens, ask.chat)
         else:
-            answer = np.array(self.tokenizer.encode("".join(texts)), np.int64)
-        blocks = self._hash(np.concatenate([np.array(ask.prompt, np.int64), answer]).astype(np.uint64))
+            answer = np.array(self.tokenizer.encode("".join(texts)), np.uint64)
+        blocks = self._hash(np.concatenate([np.array(ask.prompt, np.uint64), answer]))
         full = len(ask.prompt) // self.config.block_size
         return EngineRequest(number, len(ask.prompt), tokens, blocks[:full], session, blocks[full:])
 
@@ -174,6 +174,7 @@ class Site:
 
     def _submit(self, connection: Connection, request: Request, chat: bool) -> None:
         service = self._service
+        self._dispatcher.catch_up(request.arrived)  # no token waits for more than one request to be read
         ask = read_ask(
             request.body, chat=chat, model=service.model, max_model_len=service.max_model_len,
             tokenizer=service.tokenizer,

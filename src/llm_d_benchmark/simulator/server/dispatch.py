@@ -25,6 +25,10 @@ from .stream import Answer, Prefill
 class Dispatcher(Protocol):
     """Takes requests for replicas."""
 
+    def catch_up(self, wall: int) -> None:
+        """Let every replica do what was due before this moment (monotonic ns)."""
+        ...
+
     def submit(self, answer: Answer, request: EngineRequest) -> None:
         """Begin to answer; ``answer.open`` has been or will be called.
 
@@ -40,8 +44,10 @@ class Direct:
     def __init__(self, replica: Replica, max_queue: int | None) -> None:
         self._replica, self._max_queue = replica, max_queue
 
+    def catch_up(self, wall: int) -> None:
+        self._replica.catch_up(wall)
+
     def submit(self, answer: Answer, request: EngineRequest) -> None:
-        self._replica.catch_up(answer.arrived)
         _put(self._replica, self._max_queue, answer, request, answer.arrived)
         answer.open()
 
@@ -57,14 +63,16 @@ class Routed:
         self._router = Router(config.router, seed)
         self._max_queue = config.failures.max_queue
 
+    def catch_up(self, wall: int) -> None:
+        for replica in self._replicas:
+            replica.catch_up(wall)
+
     def submit(self, answer: Answer, request: EngineRequest) -> None:
         self.put(answer, request, answer.arrived)
         answer.open()
 
     def put(self, answer: Answer, request: EngineRequest, at: int) -> None:
-        """Pick a replica and give it a request as of ``at`` (monotonic ns)."""
-        for replica in self._replicas:
-            replica.catch_up(at)
+        """Pick a replica and give it a request as of ``at`` (monotonic ns), up to which they have caught up."""
         began = monotonic_ns()
         replica = self._replicas[self._router.pick(request, self._engines)]
         self._metrics.picked(replica.number, (monotonic_ns() - began) * 1e-9)
@@ -90,6 +98,10 @@ class Disaggregated:
         self._prefill = Routed(config, replicas[: rules.prefill_replicas], metrics, config.seed + 1)
         self._decode = Routed(config, self._decoding, metrics, config.seed)
         self.transfers = Agenda(loop)
+
+    def catch_up(self, wall: int) -> None:
+        self._prefill.catch_up(wall)
+        self._decode.catch_up(wall)
 
     def submit(self, answer: Answer, request: EngineRequest) -> None:
         part = Prefill(answer, lambda progress: self._send(answer, request, progress))
@@ -117,6 +129,7 @@ class Disaggregated:
         answer.gone = left
 
     def _arrived(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        self._decode.catch_up(at)
         try:
             self._decode.put(answer, replace(request, transferred_tokens=request.prompt_tokens), at)
         except ApiError as error:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from ..api import EngineRequest
 from ..engine import Engine
 from ..progress import Progress
-from .answer import STRIDE
 from .clock import Alarm, Clock, monotonic_ns
 from .stream import Answer
 from .vllm_metrics import LATE_S, EngineState, VllmMetrics
@@ -143,7 +142,7 @@ class Replica:
             # Answer.token, written out: this is the loop that limits how much one core can serve.
             words, place, template = answer.words, answer.place, answer.template
             word = words[place]
-            answer.place = (place + STRIDE) % len(words)
+            answer.place = place + 1 if place + 1 < len(words) else 0
             answer.count += 1
             answer.write(template.heads[len(word)] + word + template.suffix)
         return written

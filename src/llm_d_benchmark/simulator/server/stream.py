@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ..progress import Progress
-from .answer import STRIDE, Template, Vocabulary, usage, whole
+from .answer import Template, Vocabulary, usage, whole
 from .http import STREAM_HEAD, Connection
 from .openai import Ask
 
@@ -156,7 +156,7 @@ class Answer:
             text = self.texts[self.count]
             return text.encode("ascii")
         words, place = self.words, self.place
-        self.place = (place + STRIDE) % len(words)
+        self.place = place + 1 if place + 1 < len(words) else 0
         return words[place][1:] if self.ask.chat and self.count == 0 else words[place]
 
     def _whole(self) -> bytes:

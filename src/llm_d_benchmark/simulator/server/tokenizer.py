@@ -20,6 +20,7 @@ FIRST_HASHED = 100_000
 HASHED = 2**31 - 1 - FIRST_HASHED
 REMEMBERED = 1_000_000
 """Hashed words whose text is kept; later ones are counted and hashed alike, but show as their id."""
+ROLES = ("system", "developer", "user", "assistant", "tool")
 MESSAGE_START, MESSAGE_END = 1, 2
 """Ids around each message of a chat."""
 
@@ -32,11 +33,21 @@ class Tokenizer:
         for k, word in enumerate(words()):
             self._ids[word] = FIRST_WORD + 2 * k
             self._ids[" " + word] = FIRST_WORD + 2 * k + 1
+        self._spaced = {word: self._ids[" " + word] for word in words()}
+        self._roles: dict[str, list[int]] = {}
         self._texts = {number: piece for piece, number in self._ids.items()}
         self._limit = len(self._ids) + REMEMBERED
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
+        first, *rest = text.split(" ")
+        try:
+            ids = [self._ids[first]] if first else []
+            return ids + [self._spaced[word] for word in rest]  # built-in words only, as synthetic prompts are
+        except KeyError:
+            return self._encode(text)
+
+    def _encode(self, text: str) -> list[int]:
         pieces, known = PIECE.findall(text), self._ids
         try:
             return [known[piece] for piece in pieces]
@@ -57,10 +68,21 @@ class Tokenizer:
         ``assistant``: three tokens a message and two for the answer."""
         ids: list[int] = []
         for role, content in messages:
-            ids += (MESSAGE_START, *self.encode(role)[:1], *self.encode(content), MESSAGE_END)
+            ids += self._role(role)
+            ids += self.encode(content)
+            ids.append(MESSAGE_END)
         if add_generation_prompt:
-            ids += (MESSAGE_START, *self.encode("assistant"))
+            ids += self._role("assistant")
         return ids
+
+    def _role(self, role: str) -> list[int]:
+        """What a message begins with; roles are few."""
+        if (known := self._roles.get(role)) is not None:
+            return known
+        start = [MESSAGE_START, *self.encode(role)[:1]]
+        if role in ROLES:
+            self._roles[role] = start
+        return start
 
     def _id(self, piece: str) -> int:
         if (known := self._ids.get(piece)) is not None:
