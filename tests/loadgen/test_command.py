@@ -58,7 +58,8 @@ def test_what_the_tool_knows_is_filled_in(tmp_path: Path) -> None:
     assert (ran.records.ints("connect") == MISSING).all()
     (client,) = ran.of(EventType.CLIENT)
     assert client["loop_lag_ms"] == {"p50": 0.01, "p99": 0.02, "max": 3.0}
-    assert ran.of(EventType.STAGE_START)[0]["program"] == "fake 1"
+    (start,) = ran.of(EventType.STAGE_START)
+    assert (start["generator"], start["tool"]) == ("fake", {"name": "fake", "version": "1"})
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,17 @@ def test_the_published_schema_is_that_of_the_types() -> None:
     published = json.loads(messages.SCHEMA.read_text())
     Draft202012Validator.check_schema(published)
     assert published == messages.schema(), f"run: {sys.executable} -m llm_d_benchmark.loadgen.command.schema"
+
+
+def test_the_lines_that_the_protocols_page_shows_are_messages_of_it() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    lines = text.split("```json\n")[1].split("```")[0].splitlines()
+    validator = Draft202012Validator(messages.schema())
+    for line in lines:
+        validator.validate(json.loads(line))
+    shown = {json.loads(line)["type"] for line in lines}
+    kinds = (messages.ToGenerator | messages.FromGenerator).__args__
+    assert shown == {kind.__struct_config__.tag for kind in kinds} - {"stop", "quit", "error"}
 
 
 def test_rows_are_published_record_columns() -> None:

@@ -116,10 +116,10 @@ class StageRun:
     def _started(self) -> Event:
         data = {
             "stage": self._stage.index,
-            "generator": "command",
-            "program": f"{self._ready.name} {self._ready.version}".strip(),
+            "generator": self._ready.name,
             **self._stage.to_dict(),
             "start": self._start,
+            "tool": {"name": self._ready.name, "version": self._ready.version},
         }
         return Event(EventType.STAGE_START, self._start, data)
 
