@@ -18,7 +18,7 @@ ASK: dict[str, Any] = {"prompt": "hello", "max_tokens": 40}
 
 
 async def statuses(endpoint: Endpoint, count: int) -> list[int]:
-    return [(await post(endpoint, "/v1/completions", prompt="x", max_tokens=1))[0] for _ in range(count)]
+    return [(await post(endpoint, "/v1/completions", prompt="x", max_tokens=2))[0] for _ in range(count)]
 
 
 async def test_refusals_come_at_their_rate_and_the_same_ones_each_time() -> None:
@@ -30,6 +30,12 @@ async def test_refusals_come_at_their_rate_and_the_same_ones_each_time() -> None
     async with deployed(speed=50, seed=3, failures=failures) as (router, _):
         assert await statuses(router, 60) == first
     assert all(8 <= first.count(status) <= 36 for status in (200, 429, 500))
+
+
+async def test_what_counts_tokens_before_a_load_is_left_alone() -> None:
+    async with deployed(failures={"http_500_rate": 1.0}) as (router, _):
+        assert (await post(router, "/v1/completions", prompt="x", max_tokens=1))[0] == 200
+        assert (await post(router, "/v1/completions", prompt="x", max_tokens=2))[0] == 500
 
 
 async def test_a_429_says_when_to_come_again() -> None:

@@ -52,9 +52,16 @@ class Service:
         self.tokenizer = Tokenizer()
         self.vocabulary = Vocabulary(self.tokenizer)
         self._hash = BlockHasher(config.block_size) if config.enable_prefix_caching else None
-        self.fates = Fates(config)
         self.numbers = count()
+        self._fates, self._drawn = Fates(config), count()
         self.created = int(time.time())
+
+    def fate(self, ask: Ask) -> Fate:
+        """What becomes of the next request. One of a single token without streaming is left alone: so clients count
+        the tokens of prompts before the load."""
+        if ask.max_tokens == 1 and not ask.stream:
+            return Fate()
+        return self._fates.of(next(self._drawn))
 
     def output(self, ask: Ask, fate: Fate, number: int) -> tuple[int, str, Sequence[str] | None]:
         """Tokens of the answer, why it ends, and its texts where a stop string cuts it."""
@@ -180,7 +187,7 @@ class Site:
             tokenizer=service.tokenizer,
         )  # fmt: skip
         number = next(service.numbers)
-        fate = service.fates.of(number)
+        fate = service.fate(ask)
         if fate.http_429:
             raise ApiError(429, "too many requests (failures.http_429_rate)", "TooManyRequestsError")
         if fate.http_500:
