@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_d_benchmark.config.simulator import SimulatorTargetConfig
+from llm_d_benchmark.config.simulator import DisaggregationConfig, SimulatorTargetConfig
 from llm_d_benchmark.domain.errors import ConfigError
 from llm_d_benchmark.simulator.api import StepLoad
 from llm_d_benchmark.simulator.profiles import Profile, load_profile
@@ -228,3 +228,7 @@ def test_a_file_describes_one_replica_as_it_is(tmp_path: Path) -> None:
         profile(str(file), tensor_parallel_size=2)
     with pytest.raises(ConfigError, match=r"gpu_memory_utilization: .* holds a KV cache"):
         profile(str(file), gpu_memory_utilization=0.5)
+    file.write_text(file.read_text().replace("kv_bytes_per_token: 131072.0", "kv_bytes_per_token: 0"))
+    split = DisaggregationConfig(prefill_replicas=1)
+    with pytest.raises(ConfigError, match=r"disaggregation: .* does not say how many bytes"):
+        profile(str(file), replicas=2, disaggregation=split)

@@ -153,6 +153,12 @@ def _from_file(config: SimulatorTargetConfig, path: Path) -> ProfileFile:
             f"{KEY}.gpu_memory_utilization: {path} holds a KV cache of {profile.kv_cache_tokens} tokens as it is",
             advice="leave it out, and set num_gpu_blocks for another size",
         )
+    if config.disaggregation is not None and not profile.step.kv_bytes_per_token:
+        raise ConfigError(
+            f"{KEY}.disaggregation: {path} does not say how many bytes a token's KV cache has, so its transfer takes "
+            "an unknown time",
+            advice="give step.kv_bytes_per_token in that file: 2 x layers x KV heads x head size x bytes per element",
+        )
     return profile
 
 
