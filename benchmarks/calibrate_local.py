@@ -112,23 +112,25 @@ def _event_at(event: Event, clock: ServerClock, offset: int) -> Event:
     return replace(event, data=data) if event.type in (EventType.STAGE_START, EventType.STAGE_END) else event
 
 
-def config(slots: int, seconds: float, users: int) -> dict[str, object]:
+def config(slots: int, requests: int, users: int) -> dict[str, object]:
     load = {
         "input_length": {"distribution": "uniform", "min": 32, "max": 128},
         "output_length": {"distribution": "uniform", "min": 8, "max": 32},
         "parameters": {"ignore_eos": True, "temperature": 0},
         "concurrency": users,
+        "num_requests": requests,
+        "warmup": "3s",
     }
-    benchmark = {"duration": f"{seconds}s", "warmup": "3s", "load_generators": [{"type": "native", "config": load}]}
+    benchmark = {"load_generators": [{"type": "native", "config": load}]}
     target = {"type": "local", "local": {"slots": slots, "context": 1024 * slots}}
     head = {"apiVersion": "llm-d.io/v1alpha1", "kind": "BenchmarkConfig", "metadata": {"name": f"users-{users}"}}
     return {**head, "spec": {"target": target, "benchmark": benchmark}}
 
 
-def measure(folder: Path, slots: int, seconds: float, users: int) -> tuple[Path, ServerClock]:
+def measure(folder: Path, slots: int, requests: int, users: int) -> tuple[Path, ServerClock]:
     """One level as a run of its own: its folder, and the server's clock meanwhile."""
     file = folder / f"users-{users}.yaml"
-    file.write_text(yaml.safe_dump(config(slots, seconds, users)))
+    file.write_text(yaml.safe_dump(config(slots, requests, users)))
     before = set(folder.glob("*/manifest.json"))
     command = [*COMMAND, "run", "-c", str(file), "-o", str(folder), "--progress", "none", "--fail-on", "none"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -137,6 +139,7 @@ def measure(folder: Path, slots: int, seconds: float, users: int) -> tuple[Path,
     if code:
         raise SystemExit(f"the run at {users} users failed with exit code {code}")
     (made,) = set(folder.glob("*/manifest.json")) - before
+    np.savez(folder / f"{made.parent.name}.npz", wall=clock.wall, cpu=clock.cpu)
     return made.parent, clock
 
 
@@ -158,14 +161,14 @@ def main(argv: Sequence[str] | None = None) -> bool:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="keep the runs here; default: a temporary folder")
     parser.add_argument("--slots", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=25.0, help="measured part of each level")
+    parser.add_argument("--requests", type=int, default=24, help="of a level, and 6 more for each of its users")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each level; medians count")
     given = parser.parse_args(argv)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="calibrate-local-"))
     folder.mkdir(parents=True, exist_ok=True)
     wall, cpu = [], []
     for users in sorted((*FITTED, *HELD_OUT)) * given.repeats:
-        made, clock = measure(folder, given.slots, given.seconds, users)
+        made, clock = measure(folder, given.slots, given.requests + 6 * users, users)
         print(f"{users} users: the server got {clock.share:.0%} of its core", flush=True)
         opened = RunFolder.open(made)
         wall.append(run_input(opened, load_resolved(opened.config_text)))
