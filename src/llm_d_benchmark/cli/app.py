@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
-from . import analyze, config, doctor, generators, import_, merge, regress, report, run, simulator
+from . import analyze, compare, config, doctor, generators, import_, merge, regress, report, run, simulator
 
 app = typer.Typer(
     name="llm-d-benchmark",
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("analyze")(analyze.analyze)
 app.command("report")(report.report)
 app.command("merge")(merge.merge)
+app.command("compare")(compare.compare)
 app.command("regress")(regress.regress)
 app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
