@@ -173,11 +173,13 @@ def test_what_would_mislead_is_refused(cpu_run: RunInput, cpu_levels: list[Level
         calibrate([cpu_run, other])
 
 
-def test_answers_of_one_token_have_no_decode_step() -> None:
+def test_answers_in_one_piece_have_no_decode_step() -> None:
     level = served_level(1, CPU, CPU_LIMITS, seconds=5)
-    one = replace(level, output=np.ones(len(level), np.int64), chunks=[c[:1] for c in level.chunks])
-    with pytest.raises(ConfigError, match="no answer has more than one token"):
-        fit([one], 2048)
+    at_once = replace(level, chunks=[c[-1:] for c in level.chunks])
+    one_token = replace(at_once, output=np.ones(len(level), np.int64))
+    for of_no_use in (at_once, one_token):
+        with pytest.raises(ConfigError, match="no answer arrived in more than one piece"):
+            fit([of_no_use], 2048)
 
 
 def test_what_was_not_told_is_assumed_and_said(cpu_levels: list[Level]) -> None:

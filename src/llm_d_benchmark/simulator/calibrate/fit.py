@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar, nnls
 
 from ...domain.errors import ConfigError
@@ -43,10 +44,13 @@ def fit(levels: Sequence[Level], max_num_batched_tokens: int) -> StepCost:
     """The cost model that fits these levels best.
 
     Raises:
-        ConfigError: there is no request with more than one token.
+        ConfigError: there is no answer that arrived in more than one piece.
     """
-    if not any((level.output > 1).any() for level in levels):
-        raise ConfigError("no answer has more than one token: the time of a decode step cannot be known")
+    if not any(_spread(level).any() for level in levels):
+        raise ConfigError(
+            "no answer arrived in more than one piece: the time of a decode step cannot be known",
+            advice="measure a server that sends tokens as they are made, with answers of some tens of tokens",
+        )
     steps = [observed_steps(level, max_num_batched_tokens) for level in levels]
 
     def loss(knee: float) -> float:
@@ -79,12 +83,17 @@ def _of_level(level: Level, steps: Steps, knee: float) -> tuple[FloatArray, Floa
     # A request arrives during a step, of which it sees the rest.
     arrival = np.minimum(np.searchsorted(steps.end, level.sent, side="right"), steps.first)
     seen = np.clip(level.sent, steps.begin[arrival], steps.end[arrival])
-    rest = (steps.end[arrival] - seen) / (steps.end[arrival] - steps.begin[arrival])
+    rest = (steps.end[arrival] - seen) / np.maximum(steps.end[arrival] - steps.begin[arrival], 1e-9)
     ttft = until[steps.first + 1] - until[arrival + 1] + features[arrival] * rest[:, None]
-    more = level.output > 1
+    more = _spread(level)
     decode = (until[steps.last + 1] - until[steps.first + 1])[more]
     measured_first, measured_rest = _measured(level)
     return np.vstack([ttft, decode]), np.concatenate([measured_first, measured_rest[more]])
+
+
+def _spread(level: Level) -> npt.NDArray[np.bool_]:
+    """Answers whose last token came after their first."""
+    return (level.output > 1) & (_measured(level)[1] > 0)
 
 
 def _measured(level: Level) -> tuple[FloatArray, FloatArray]:

@@ -70,7 +70,7 @@ def performance(
     """Throughput and latencies by the definitions of docs/metrics.md; None where no request falls into the window."""
     start, end = window
     inside = [i for i in range(len(sent)) if start <= sent[i] < end]
-    more = [i for i in inside if output[i] > 1]
+    more = [i for i in inside if output[i] > 1 and chunks[i][-1] > chunks[i][0]]
     if not more:
         return None
     tokens = sum(
