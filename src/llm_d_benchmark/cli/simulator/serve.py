@@ -19,7 +19,7 @@ def serve(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Set one key, e.g. spec.target.simulator.replicas=4."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The router's; the replicas' follow it. Default: 8000.")] = None,
+    port: Annotated[int | None, typer.Option(help="The router's; the replicas' follow it. Default: 8000; 0: free ones.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
 ) -> int:
     """Serve a simulated deployment until Ctrl-C: the OpenAI API with vLLM's timing and /metrics, without a GPU.
@@ -38,7 +38,7 @@ def serve(
     from ...simulator.server.sockets import listen
 
     given: dict[str, Any] = {"type": "simulator"}
-    if port is not None:
+    if port:
         given["simulator"] = {"port": port}
     loaded = load_config(config or [], sets=sets or [], overrides={"spec": {"target": given}})
     settings = resolve_target(loaded.config).simulator
@@ -46,7 +46,8 @@ def serve(
         raise ConfigError("the configuration describes no simulator", advice="spec.target: {simulator: {...}}")
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning.message}", err=True)
-    sockets = listen(host, settings.port or DEFAULT_PORT, 1 + settings.replicas)
+    wanted = None if port == 0 else settings.port or DEFAULT_PORT
+    sockets = listen(host, wanted, 1 + settings.replicas)
     run(settings, sockets, host=host, say=typer.echo)
     typer.echo("stopped", err=True)
     return 0
