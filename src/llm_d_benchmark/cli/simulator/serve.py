@@ -19,7 +19,9 @@ def serve(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Set one key, e.g. spec.target.simulator.replicas=4."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The router's; the replicas' follow it. Default: 8000; 0: free ones.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The router's; the replicas' follow it. Default: 8000; 0: free ones.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
 ) -> int:
     """Serve a simulated deployment until Ctrl-C: the OpenAI API with vLLM's timing and /metrics, without a GPU.
