@@ -12,7 +12,7 @@ from ...domain.errors import ConfigError
 from ..engine import EngineLimits
 
 BLOCK_SIZE = 16
-"""Of the engine that predicts; a calibration has no KV pressure, so it does not matter."""
+"""Of the engine that predicts: vLLM's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,8 @@ class Served:
     assumed: Sequence[str] = field(default_factory=list)
 
     def limits(self, longest: int) -> EngineLimits:
-        """Of the engine that predicts; room for every sequence of up to ``longest`` tokens."""
-        most = max(self.kv_cache_tokens, self.max_num_seqs * longest)
-        blocks = -(-most // BLOCK_SIZE) + self.max_num_seqs
+        """Of the engine that predicts; its KV cache holds at least one sequence of ``longest`` tokens."""
+        blocks = -(-max(self.kv_cache_tokens, longest) // BLOCK_SIZE)
         return EngineLimits(self.max_num_seqs, self.max_num_batched_tokens, BLOCK_SIZE, blocks, False)
 
 
