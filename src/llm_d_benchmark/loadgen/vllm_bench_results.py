@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .external.rows import Row, counts, failure, is_number, measured, statistic,
 
 TOOL = "vllm-bench"
 _S = 1_000_000_000
+SAMPLED = 500
 _METRICS = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2e"}
 _FIGURE = re.compile(r"(mean|median|std|p\d+(?:\.\d+)?)_(ttft|tpot|itl|e2el)_ms")
 _RATES = {
@@ -43,7 +45,7 @@ FloatArray = npt.NDArray[np.float64]
 class _Arrays:
     """One entry per request, in the order of submission; None where the result was saved without them."""
 
-    def __init__(self, raw: Raws) -> None:
+    def __init__(self, raw: Raws, *, chat: bool) -> None:
         self.inputs = _decoded(raw, "input_lens", list[int])
         self.outputs = _decoded(raw, "output_lens", list[int])
         self.ttfts = _decoded(raw, "ttfts", list[float])
@@ -51,6 +53,8 @@ class _Arrays:
         self.errors = _decoded(raw, "errors", list[str])
         self.starts = _decoded(raw, "start_times", list[float])
         self.queued = _decoded(raw, "queue_times", list[float])
+        self.chat = chat
+        self.trimmed = 0
 
     @property
     def complete(self) -> bool:
@@ -67,12 +71,39 @@ class _Arrays:
         assert self.outputs is not None
         return text if text or self.outputs[i] == 0 else None
 
-    def arrivals(self, i: int) -> FloatArray:
-        """Seconds from sending to each event of the stream."""
+    def _events(self, i: int) -> tuple[FloatArray, int]:
+        """Seconds from sending to each event of a stream, and how many more events it has than tokens."""
         assert self.ttfts is not None
         assert self.gaps is not None
+        assert self.outputs is not None
         gaps = msgspec.json.decode(self.gaps[i], type=list[float])
-        return np.cumsum(np.asarray([self.ttfts[i], *gaps], np.float64))
+        at = np.cumsum(np.asarray([self.ttfts[i], *gaps], np.float64))
+        return at, len(at) - self.outputs[i]
+
+    @cached_property
+    def empty(self) -> int:
+        """How many events without content every stream has.
+
+        It counts each event that has a choice. A content chunk has at least one token, so events beyond the tokens
+        have no content: the last one (with the finish reason), which follows at once, and of a chat with two such the
+        first (with the role) too. Of a chat with one such it cannot be told which it is.
+        """
+        expected = 2 if self.chat else 1
+        alike = quick = 0
+        for i in [i for i in range(len(self)) if self.error(i) is None][:SAMPLED]:
+            at, more = self._events(i)
+            if more == expected and len(at) > 2:
+                alike += 1
+                quick += bool(at[-1] - at[-2] < np.median(np.diff(at)) / 2)
+        return expected if quick * 2 > alike else 0
+
+    def arrivals(self, i: int) -> FloatArray:
+        """Seconds from sending to each content chunk of a success."""
+        at, more = self._events(i)
+        if not self.empty or more != self.empty:
+            return at
+        self.trimmed += 1
+        return at[1:-1] if self.chat else at[:-1]
 
 
 def _decoded(raw: Raws, key: str, kind: Any) -> Any:
@@ -117,7 +148,9 @@ def _scalars(raw: Raws) -> dict[str, Any]:
 
 
 def _stage(file: Path, raw: Raws, findings: list[Finding]) -> NativeStage:
-    told, arrays = _scalars(raw), _Arrays(raw)
+    told = _scalars(raw)
+    chat = "chat" in str(told.get("backend") or told.get("endpoint_type") or "")
+    arrays = _Arrays(raw, chat=chat)
     load = _load(told)
     name = ", ".join(f"{k}={v}" for k, v in load.items()) or "all at once"
     figures, own = _figures(told), _counts(told, arrays)
@@ -131,8 +164,10 @@ def _stage(file: Path, raw: Raws, findings: list[Finding]) -> NativeStage:
         figures |= _from_arrays(arrays)
     else:
         records = _records(file, told, arrays, findings)
-    backend = str(told.get("backend") or told.get("endpoint_type") or "")
-    if "chat" in backend:
+    if arrays.trimmed:
+        text = f"{TOOL} timed events without content in {arrays.trimmed} answers: they are left out"
+        findings.append(plan.info("events_without_content", text, "its own itl has their gaps in it"))
+    if chat and arrays.trimmed < own["succeeded"]:
         text = f"{TOOL} takes the first event of a chat as the first token, even one that carries no content"
         findings.append(plan.warning("first_event_is_no_token", text, "ttft may be too short; use completions"))
     findings += inconsistencies(records, figures, own, where=f"{TOOL}, {name}")

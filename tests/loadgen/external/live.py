@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from llm_d_benchmark.config.load import LoadConfig
@@ -97,10 +96,11 @@ def run_live(
     return records, seen, result
 
 
-def matched(records: Records, seen: list[Captured], *, clock: int) -> tuple[npt.NDArray[np.float64], ...]:
-    """TTFT and TPOT (s) of each success, as the tool tells and as the server knows them, request by request.
+def assert_true(records: Records, seen: list[Captured], *, clock: int) -> None:
+    """TTFT, TPOT and start times of the successes are those that the server knows, as far as a busy machine allows: a
+    starved client sees tokens late, but never early, and the fastest requests nearly in time.
 
-    ``clock``: ns from the server's monotonic clock to epoch. Requests are paired by nearness of their starts.
+    ``clock``: ns from the server's monotonic clock to epoch.
     """
     good = sorted((r for r in seen if r.sent), key=lambda r: r.received)
     ok = records.where(records.labels("status").is_("ok"))
@@ -109,5 +109,8 @@ def matched(records: Records, seen: list[Captured], *, clock: int) -> tuple[npt.
     tokens = ok.ints("output_tokens")
     truth_first = np.asarray([r.sent[0] - r.received for r in good]) / 1e9
     truth_gap = np.asarray([(r.sent[-1] - r.sent[0]) / (r.output_tokens - 1) for r in good]) / 1e9
-    assert abs(np.median(sent - np.sort([r.received for r in good]) - clock)) < 50e6
-    return (first - sent) / 1e9, (last - first) / (tokens - 1) / 1e9, truth_first, truth_gap
+    assert 0 <= np.median(np.sort([r.received for r in good]) + clock - sent) < 100e6, "sent before it was received"
+    ttft, tpot = (first - sent) / 1e9, (last - first) / (tokens - 1) / 1e9
+    assert 0 < ttft.min() - truth_first.min() < 0.01
+    assert 0 < np.quantile(ttft, 0.25) - np.quantile(truth_first, 0.25) < 0.02
+    assert abs(np.median(tpot) - np.median(truth_gap)) < 0.001

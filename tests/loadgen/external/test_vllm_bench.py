@@ -20,7 +20,7 @@ from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
 from llm_d_benchmark.loadgen.vllm_bench import VllmBench
 
-from .live import API_KEY, matched, run_live, tool_stage
+from .live import API_KEY, assert_true, run_live, tool_stage
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "vllm-bench"
 WRITTEN = 1_700_000_000
@@ -264,6 +264,37 @@ def test_contradictions_and_chat_are_said(sample: Path) -> None:
     assert "first_event_is_no_token" in {f.code for f in found}
 
 
+@pytest.mark.parametrize(
+    ("backend", "before", "after", "expected"),
+    [
+        ("openai", [], [1e-5], {"events_without_content"}),
+        ("openai-chat", [0.004], [1e-5], {"events_without_content"}),
+        ("openai-chat", [0.004], [], {"first_event_is_no_token"}),
+        ("openai", [], [0.005], set()),  # perhaps a token
+    ],
+)
+def test_events_without_content(
+    sample: Path, backend: str, before: list[float], after: list[float], expected: set[str]
+) -> None:
+    """Its arrays have the event with the role and that with the finish reason as if they were tokens."""
+    content = json.loads((sample / "vllm-bench.json").read_text())
+    whole = TOOL.parse(sample).stages[0].records
+    itls = [[*before, *gaps, *after] if gaps else [] for gaps in content["itls"]]
+    ttfts = [t - sum(before) if t else 0.0 for t in content["ttfts"]]
+    edit(sample, backend=backend, itls=itls, ttfts=ttfts)
+    result = TOOL.parse(sample)
+    codes = {"events_without_content", "first_event_is_no_token"}
+    assert {f.code for f in result.findings} & codes == expected
+    if "events_without_content" in expected:
+        records = result.stages[0].records
+        assert records is not None
+        assert whole is not None
+        for name in ("first_token", "last_token"):
+            assert (
+                np.abs((records.ints(name) - records.ints("sent")) - (whole.ints(name) - whole.ints("sent"))).max() < 3
+            )
+
+
 def test_tidy_leaves_no_text(sample: Path) -> None:
     TOOL.tidy(sample.parent)
     assert "generated_texts" not in (sample / "vllm-bench.json").read_text()
@@ -290,6 +321,6 @@ def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     assert len(seen) == len(records) == 40
     assert records.labels("status").counts() == {"ok": 32, "failed": 8}
     assert records.labels("error_class").counts() == {"http_5xx": 8}
-    ttft, tpot, true_ttft, true_tpot = matched(records, seen, clock=time.time_ns() - time.monotonic_ns())
-    assert 0 < np.median(ttft) - np.median(true_ttft) < 0.01
-    assert abs(np.median(tpot) - np.median(true_tpot)) < 0.001
+    assert_true(records, seen, clock=time.time_ns() - time.monotonic_ns())
+    ok = records.where(records.labels("status").is_("ok"))
+    assert (ok.ragged("chunk_times").lengths == 8).all(), "the event with the finish reason is no token"
