@@ -51,7 +51,9 @@ def _runs(comparison: Comparison) -> HtmlTable:
         [name, label, ", ".join(runs)]
         for name, label, runs in zip(comparison.columns, comparison.labels, comparison.runs, strict=True)
     ]
-    return HtmlTable("Runs", "", ["Column", "Target", "Runs"], rows, 3)
+    return HtmlTable(
+        "Runs", "Those that differ in nothing but their seed are one column.", ["Column", "Target", "Runs"], rows, 3
+    )
 
 
 def _differences(comparison: Comparison) -> list[HtmlTable]:

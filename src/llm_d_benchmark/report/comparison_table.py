@@ -71,7 +71,7 @@ def delta_text(value: ComparedValue | None) -> str:
         point, _, rest = value.delta.absent.partition(";")
         return point.removeprefix("slower by ") if rest else DASH
     mark = "~" if value.delta.method == "within_run" else ""
-    return f"{slowdown(value.delta)} ({mark}{limits(value.delta)})"
+    return f"{slowdown(value.delta)} {mark}({limits(value.delta)})"
 
 
 def parameter(value: object) -> str:

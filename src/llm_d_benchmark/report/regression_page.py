@@ -126,7 +126,7 @@ def _behaviours(title: str, behaviours: Sequence[Behaviour]) -> HtmlTable:
         "changed": Markup('<span class="mark warning">changed</span>'),
     }
     rows: Rows = [[b.name, marks[b.change], b.baseline, b.test] for b in behaviours]
-    return HtmlTable(title, "", ["Behaviour", "Change", "Baseline", "Test"], rows, 4)
+    return HtmlTable(title, "How each server behaved.", ["Behaviour", "Change", "Baseline", "Test"], rows, 4)
 
 
 def _share(value: Scalar) -> str:
