@@ -326,6 +326,7 @@ def test_a_line_cut_off_at_the_end_is_left_out(sample: Path) -> None:
     assert TOOL.parse(sample).stages[0].counts["sent"] == 9
 
 
+@pytest.mark.generators
 def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     """Every fifth request fails; what the tool tells is what the server did."""
     settings = {"concurrency": 4, "num_requests": 40, "input_length": 32, "output_length": 8, "seed": 7}

@@ -288,6 +288,7 @@ def test_what_is_no_result(tmp_path: Path, text: str) -> None:
         TOOL.parse(tmp_path / "nowhere")
 
 
+@pytest.mark.generators
 def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     """Every fifth request fails; what the tool tells is what the server did."""
     settings = {"concurrency": 4, "num_requests": 40, "input_length": 32, "output_length": 8, "seed": 7}
@@ -300,6 +301,7 @@ def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     assert set(records.ints("output_tokens").tolist()) == {8, MISSING}
 
 
+@pytest.mark.generators
 def test_the_real_tool_ends_a_closed_loop_by_time(tmp_path: Path) -> None:
     settings = {"concurrency": 3, "duration": 2, "input_length": 16, "output_length": 4}
     records, seen, _ = run_live(TOOL, tmp_path, settings)

@@ -314,6 +314,7 @@ def test_damaged_arrays_are_told(sample: Path) -> None:
         TOOL.parse(sample)
 
 
+@pytest.mark.generators
 def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     """Every fifth request fails; what the tool tells is what the server did."""
     settings = {"concurrency": 4, "num_requests": 40, "input_length": 32, "output_length": 8, "seed": 7}
