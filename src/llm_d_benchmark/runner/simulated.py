@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from ..config.load import Length
+from ..config.model import BenchmarkConfig
 from ..config.simulator import SimulatorTargetConfig
 from ..domain.endpoint import Endpoint
+from ..domain.errors import ConfigError
 from ..domain.version import VERSION
 from ..simulator.deployment import VirtualDeployment
 from ..simulator.profiles import Profile, load_profile
@@ -69,3 +72,22 @@ def _facts(config: SimulatorTargetConfig, profile: Profile) -> dict[str, Any]:
 
 def _fingerprint(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def check_lengths(config: BenchmarkConfig, profile: Profile) -> None:
+    """Raises ConfigError where not even the shortest request of a load generator fits the model's context."""
+    for number, generator in enumerate(config.spec.benchmark.load_generators):
+        asked = (generator.config.input_length, generator.config.output_length)
+        shortest = [_shortest(length) for length in asked]
+        if sum(shortest) > profile.max_model_len:
+            raise ConfigError(
+                f"spec.benchmark.load_generators.{number}.config: input_length ({shortest[0]}) and output_length "
+                f"({shortest[1]}) are together over the {profile.max_model_len} tokens of "
+                "spec.target.simulator.max_model_len",
+                advice="ask for less, or raise max_model_len; it is bounded by the model and by the KV cache "
+                "(num_gpu_blocks, gpu_memory_utilization, tensor_parallel_size)",
+            )
+
+
+def _shortest(length: Length | None) -> int:
+    return 1 if length is None else length.value or length.min or 1
