@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_d_benchmark.domain.errors import ConfigError, GeneratorError
 from llm_d_benchmark.domain.records import Records
@@ -161,6 +167,49 @@ def test_what_is_not_there_is_said_with_what_was_looked_for(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="results of fake and other"):
         import_results([("auto", both)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "damaged.*TypeError"),
+        ("{", "damaged.*JSONDecodeError"),
+        ('{"stages": [{"n": 5, "rate": 1e-6}]}', "no time of a run"),
+    ],
+)
+def test_damaged_files_are_an_error_and_no_traceback(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "fake.json").write_text(text)
+    with pytest.raises(GeneratorError, match=message):
+        import_results([("fake", tmp_path)], tmp_path / "out")
+
+
+@cache
+def published(version: str) -> Any:
+    name = f"br_v0_{version}_example.yaml"
+    return yaml.safe_load(resources.files("llmd_benchmark_report").joinpath(name).read_text())
+
+
+JUNK = st.sampled_from([None, "x", -1, 0, 1e300, [], {}, [1], {"a": 1}, True, "PT1S", 10**30, float("nan")])
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), version=st.sampled_from(["1", "2"]))
+def test_a_report_with_anything_in_it_is_read_or_refused(
+    data: st.DataObject, version: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    report = copy.deepcopy(published(version))
+    node: Any = report
+    while isinstance(node, dict) and node:
+        key = data.draw(st.sampled_from(sorted(node, key=str)))
+        if not isinstance(node[key], dict) or data.draw(st.integers(0, 4)) == 0:
+            node[key] = data.draw(JUNK)
+            break
+        node = node[key]
+    path = tmp_path_factory.mktemp("report") / "r.json"
+    path.write_text(json.dumps(report, default=str))
+    with suppress(GeneratorError):
+        ingest.read_results("llm-d-report", path)
 
 
 @pytest.mark.usefixtures("tools")

@@ -29,6 +29,9 @@ AUTO = "auto"
 MOST_FILES = 200
 """Digests of more files than this say nothing to anybody; the rest are counted."""
 
+LONGEST_S = 31 * 86400
+_LATEST_NS = 2**62
+
 Reader = Callable[[Path], Sequence[NativeResult]]
 
 
@@ -77,12 +80,12 @@ def read_results(tool: str, path: Path) -> list[NativeResult]:
     if tool != AUTO:
         if tool not in known:
             raise ConfigError(f"--from {tool}: not known", advice=f"one of: {AUTO}, {', '.join(known)}")
-        return list(known[tool](path))
+        return _read(known[tool], tool, path)
     found: dict[str, list[NativeResult]] = {}
     refused: list[str] = []
     for name, reader in known.items():
         try:
-            found[name] = list(reader(path))
+            found[name] = _read(reader, name, path)
         except GeneratorError as error:
             refused.append(f"{name}: {error.message}")
     if not found:
@@ -94,6 +97,35 @@ def read_results(tool: str, path: Path) -> list[NativeResult]:
         names = " and ".join(found)
         raise ConfigError(f"{path} holds results of {names}", advice=f"choose with --from {next(iter(found))}")
     return next(iter(found.values()))
+
+
+def _read(reader: Reader, tool: str, path: Path) -> list[NativeResult]:
+    """Results as the reader gives them; files that are not as the tool writes them are an error, not a bug.
+
+    Raises:
+        GeneratorError: see ``read_results``.
+    """
+    try:
+        results = list(reader(path))
+        for result in results:
+            for stage in result.stages:
+                _plausible(stage)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise GeneratorError(
+            f"{path} is damaged, or not as {tool} writes it: {type(error).__name__}: {error}",
+            advice="if it is as the tool wrote it, please report this with the tool's version",
+        ) from error
+    return results
+
+
+def _plausible(stage: NativeStage) -> None:
+    """Raises ValueError for times that no run has."""
+    spans = [] if stage.window is None else [stage.window]
+    if stage.records is not None and (seen := _seen(stage.records)) is not None:
+        spans.append(seen)
+    for start, end in spans:
+        if not (0 <= start <= end <= _LATEST_NS and end - start <= LONGEST_S * 1e9):
+            raise ValueError(f"{stage.name} goes from {start} to {end} ns, which is no time of a run")
 
 
 def import_results(
