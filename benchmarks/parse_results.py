@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 REQUESTS, TOKENS = 100_000, 64
+SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
 LIMIT_S, LIMIT_MB = 10.0, 1024.0
 TTFT_S, GAP_S = 0.02, 0.005
 EPOCH = 1_795_509_699_906_210_136
@@ -90,10 +91,48 @@ def vllm_bench(folder: Path, requests: int, tokens: int) -> None:
         file.write(f', "start_times": {array(6381.1 + i * 0.01 for i in range(requests))}}}')
 
 
+def guidellm(folder: Path, requests: int, tokens: int) -> None:
+    report = json.loads((SAMPLES / "guidellm" / "concurrent.json").read_text())
+    (benchmark,) = report["benchmarks"]
+    one = benchmark["requests"]["successful"][0]
+    unused = dict.fromkeys(f"{kind}_{what}" for kind in ("image", "video", "audio", "text", "tool") for what in "abcd")
+    one |= {"request_args": None, "output": None, "input_metrics": unused, "output_metrics": unused}
+    timings = {k: v for k, v in one["info"]["timings"].items() if isinstance(v, float) and v > 1e9}
+    head, tail = json.dumps(report).split(json.dumps(benchmark["requests"]["successful"]))
+    with (folder / "benchmarks.json").open("w") as file:
+        for i in range(requests):
+            one["info"]["timings"] |= {k: v + i * 0.01 for k, v in timings.items()}
+            one["info"]["conversation_id"] = f"{i:036x}"
+            file.write((head + "[" if i == 0 else ", ") + json.dumps(one))
+        file.write("]" + tail)
+
+
+def fmperf(folder: Path, requests: int, tokens: int) -> None:
+    """One row a token, so of a quarter of the tokens: 1.6 million rows of 100,000 requests."""
+    tokens = max(1, tokens // 4)
+    gap = int(GAP_S * 1e9)
+    response = {"index": 0, "text": "word ", "logprobs": None, "finish_reason": None, "stop_reason": None}
+    with (folder / "results.json").open("w") as file:
+        file.write('{"results": [')
+        for i in range(requests):
+            start = EPOCH + i * 10_000_000
+            for k in range(tokens):
+                row = {
+                    "response": response, "ok": True, "error": "None", "timestamp": start + (4 + k) * gap,
+                    "exp_num_users": 8, "exp_duration": 3600.0, "duration_ms": TTFT_S * 1e3 if k == 0 else GAP_S * 1e3,
+                    "exclude": False, "worker_idx": i % 8, "request_idx": i // 8, "sample_idx": 4, "response_idx": k,
+                    "n_tokens": 1, "consistent": True,
+                }  # fmt: skip
+                file.write((", " if i or k else "") + json.dumps(row))
+        file.write('], "energy": {}}')
+
+
 TOOLS: dict[str, Callable[[Path, int, int], None]] = {
     "inference-perf": inference_perf,
     "aiperf": aiperf,
     "vllm-bench": vllm_bench,
+    "guidellm": guidellm,
+    "fmperf": fmperf,
 }
 
 

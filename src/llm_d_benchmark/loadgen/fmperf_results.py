@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ SEVERAL = ("sweep_results_all.json", "results_all.json")
 PARTS = "results_wid*"
 """What each user's thread writes when it has ended; ``results.json`` joins them at the very end."""
 
-BLOCK = 1 << 23
+BLOCK = 1 << 20
 _BETWEEN = b'}, {"response": '
 """Between two rows as Python's json writes them. No string can hold it: a quote within one is escaped."""
 _RESPONSE = re.compile(rb'"response": \{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\}')
@@ -40,7 +41,7 @@ _NAMED = {
 }
 
 
-class _Row(msgspec.Struct):
+class _Row(msgspec.Struct, gc=False):
     ok: bool
     timestamp: int
     duration_ms: float
@@ -54,18 +55,23 @@ class _Row(msgspec.Struct):
     error: str = ""
 
 
-_INTS = ("timestamp", "exp_num_users", "worker_idx", "request_idx", "sample_idx", "response_idx", "n_tokens")
+_TYPES = {
+    "timestamp": np.int64, "exp_num_users": np.int32, "worker_idx": np.int32, "request_idx": np.int32,
+    "sample_idx": np.int32, "response_idx": np.int32, "n_tokens": np.int32,
+}  # fmt: skip
+"""The smallest types that hold them: there is a row for every token."""
+_ORDER = ("exp_num_users", "worker_idx", "request_idx", "response_idx")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """The rows as columns, requests together and in order. ``error`` indexes ``errors``; -1: the row is good."""
 
-    ints: Mapping[str, IntArray]
+    ints: Mapping[str, npt.NDArray[Any]]
     duration_ns: IntArray
-    seconds: npt.NDArray[np.float64]
-    error: IntArray
+    error: npt.NDArray[np.int32]
     errors: tuple[str, ...]
+    seconds: float
 
     def __len__(self) -> int:
         return len(self.duration_ns)
@@ -80,8 +86,10 @@ def parse(path: Path) -> NativeResult:
     asked = _asked(files[0].parent / REQUESTS)
     stages: list[NativeStage] = []
     findings: list[Finding] = []
-    for users in np.unique(rows.ints["exp_num_users"]).tolist():
-        stage, found = _stage(_where(rows, rows.ints["exp_num_users"] == users), users, asked)
+    several = np.unique(rows.ints["exp_num_users"]).tolist()
+    for users in several:
+        mine = rows if len(several) == 1 else _take(rows, rows.ints["exp_num_users"] == users)
+        stage, found = _stage(mine, users, asked)
         stages.append(stage)
         findings += found
     return NativeResult(TOOL, None, stages, findings, model=asked.model)
@@ -148,38 +156,42 @@ def _arrays(path: Path) -> Iterator[bytes]:
 
 def _read(files: list[Path]) -> _Rows:
     decoder = msgspec.json.Decoder(list[_Row])
-    parts: list[dict[str, npt.NDArray[Any]]] = []
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*_TYPES, "duration", "error")}
     errors: dict[str, int] = {}
+    seconds = 0.0
     for path in files:
         try:
             for block in _arrays(path):
                 rows = decoder.decode(block)
-                columns: dict[str, npt.NDArray[Any]] = {
-                    name: np.fromiter((getattr(r, name) for r in rows), np.int64, len(rows)) for name in _INTS
-                }
-                columns["duration"] = np.fromiter((r.duration_ms for r in rows), np.float64, len(rows))
-                columns["seconds"] = np.fromiter((r.exp_duration for r in rows), np.float64, len(rows))
-                columns["error"] = np.fromiter(
-                    (-1 if r.ok else errors.setdefault(r.error, len(errors)) for r in rows), np.int64, len(rows)
-                )
-                parts.append(columns)
+                for name, kind in _TYPES.items():
+                    parts[name].append(np.fromiter(map(attrgetter(name), rows), kind, len(rows)))
+                duration = np.fromiter((r.duration_ms for r in rows), np.float64, len(rows))
+                parts["duration"].append(np.rint(duration * 1e6).astype(np.int64))
+                bad = (-1 if r.ok else errors.setdefault(r.error, len(errors)) for r in rows)
+                parts["error"].append(np.fromiter(bad, np.int32, len(rows)))
+                seconds = rows[0].exp_duration if rows else seconds
         except OSError as error:
             raise GeneratorError(f"{path} cannot be read: {error.strerror}") from None
         except msgspec.DecodeError as error:
             raise GeneratorError(f"{path} is no whole result of {TOOL}: {error}", advice="was it cut off?") from None
-    whole = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}
-    if not whole:
-        none = np.empty(0, np.int64)
-        return _Rows(dict.fromkeys(_INTS, none), none, np.empty(0), none, ())
-    order = np.lexsort(tuple(whole[n] for n in ("response_idx", "request_idx", "worker_idx", "exp_num_users")))
-    whole = {name: column[order] for name, column in whole.items()}
-    nanoseconds = np.rint(whole["duration"] * 1e6).astype(np.int64)
-    return _Rows({n: whole[n] for n in _INTS}, nanoseconds, whole["seconds"], whole["error"], tuple(errors))
+    whole = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+    found = _Rows({n: whole[n] for n in _TYPES}, whole["duration"], whole["error"], tuple(errors), seconds)
+    return found if _in_order(found) else _take(found, np.lexsort(tuple(whole[n] for n in reversed(_ORDER))))
 
 
-def _where(rows: _Rows, mask: npt.NDArray[np.bool_]) -> _Rows:
-    ints = {n: v[mask] for n, v in rows.ints.items()}
-    return _Rows(ints, rows.duration_ns[mask], rows.seconds[mask], rows.error[mask], rows.errors)
+def _in_order(rows: _Rows) -> bool:
+    """Whether the rows are in the order of users, worker, request and token, as fmperf writes them."""
+    behind = np.ones(max(0, len(rows) - 1), np.bool_)  # rows that are not before their predecessor
+    for name in reversed(_ORDER):
+        column = rows.ints[name]
+        behind = (column[1:] > column[:-1]) | ((column[1:] == column[:-1]) & behind)
+    return bool(behind.all())
+
+
+def _take(rows: _Rows, index: npt.NDArray[Any]) -> _Rows:
+    """The rows of an index or a mask."""
+    ints = {n: v[index] for n, v in rows.ints.items()}
+    return _Rows(ints, rows.duration_ns[index], rows.error[index], rows.errors, rows.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +228,7 @@ def _stage(rows: _Rows, users: int, asked: _Asked) -> tuple[NativeStage, list[Fi
     failed, classes, messages = _failures(rows, group, n)
     columns: dict[str, Any] = {
         "request_id": np.arange(n),
-        "worker": worker[first],
+        "worker": worker[first].astype(np.int64),
         "sent": sent,
         "first_token": np.where(had, sent + times[start], MISSING),
         "last_token": np.where(had, sent + times[np.where(had, chunks.offsets[1:] - 1, 0)], MISSING),
@@ -238,7 +250,7 @@ def _stage(rows: _Rows, users: int, asked: _Asked) -> tuple[NativeStage, list[Fi
         columns["input_source"] = Labels(np.where(failed, -1, 0).astype(np.int32), (TokenSource.TOKENIZER.value,))
     records = records_of(n, columns)
     begun = int(sent.min())
-    window = (begun, begun + round(float(rows.seconds[0]) * 1e9))
+    window = (begun, begun + round(rows.seconds * 1e9))
     stage = NativeStage(f"c={users}", {"concurrency": users}, records, {}, window, counts(records))
     return stage, list(_lost(worker[first], request[first], users))
 
