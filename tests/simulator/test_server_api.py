@@ -219,6 +219,24 @@ async def test_pipelined_and_broken_requests() -> None:
         assert b'"type":"BadRequestError"' in await raw(router, broken)
 
 
+async def test_odd_but_sound_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"prompt": "x", "max_tokens": 2}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close%s\r\n%s\r\n\r\n"
+    length = b"Content-Length: %d" % len(body)
+    chunked = b"Transfer-Encoding: chunked"
+    async with deployed(**FAST) as (router, _):
+        upgrade = head % (b", Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x", length) + body
+        answer = await raw(router, upgrade)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"speaks HTTP/1.1 only" in answer
+        pieces = b"8\r\n" + body[:8] + b"\r\n%x\r\n" % len(body[8:]) + body[8:] + b"\r\n0\r\n\r\n"
+        assert (await raw(router, head % (b"", chunked) + pieces)).startswith(b"HTTP/1.1 200 ")
+        answer = await raw(router, head % (b"\r\nExpect: 100-continue", length) + body)
+        assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+        monkeypatch.setattr("llm_d_benchmark.simulator.server.http.MAX_BODY", 10)
+        assert (await raw(router, head % (b"", length) + body)).startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_client_that_reads_slowly_gets_everything() -> None:
     """Chunks of more than a kilobyte, until no buffer of the kernel takes any more."""
     async with deployed(speed=500, model="m" * 1200) as (router, _):

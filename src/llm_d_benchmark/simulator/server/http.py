@@ -36,6 +36,8 @@ class Request:
     body: bytes = b""
     arrived: int = 0
     """Monotonic ns at which its last byte was there."""
+    too_large: bool = False
+    """Its body was over ``MAX_BODY`` and is not kept."""
 
 
 class Answering(Protocol):
@@ -104,10 +106,9 @@ class Connection(asyncio.Protocol):
         if self._close:
             self.transport.close()
             return
+        self._busy = False
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next)
-        else:
-            self._busy = False
 
     def cut(self) -> None:
         """Break the connection off, as a server that dies does."""
@@ -115,10 +116,14 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     def _next(self) -> None:
-        if self._waiting and not self.transport.is_closing():
+        """Handle the oldest request that waits, unless one is under way."""
+        if self._waiting and not self._busy and not self.transport.is_closing():
             request, keep_alive = self._waiting.popleft()
-            self._close = not keep_alive
-            self._handler.handle(self, request)
+            self._busy, self._close = True, not keep_alive
+            if request.too_large:
+                self.reply_json(413, _error(413, f"the body is larger than {MAX_BODY} bytes"))
+            else:
+                self._handler.handle(self, request)
 
     # asyncio.Protocol
 
@@ -131,9 +136,19 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "this server speaks HTTP/1.1 only")
-        except (httptools.HttpParserError, httptools.HttpParserCallbackError):
-            self._refuse(400, "not HTTP/1.1")
+            self._refuse("this server speaks HTTP/1.1 only, and the request asks for another protocol (Upgrade)")
+        except httptools.HttpParserError:
+            self._refuse("not HTTP/1.1")
+        self._next()
+
+    def _refuse(self, message: str) -> None:
+        """What comes on this connection cannot be understood any more."""
+        self._waiting.clear()
+        if self._busy:
+            self.transport.abort()
+        else:
+            self._busy = self._close = True
+            self.reply_json(400, _error(400, message))
 
     def connection_lost(self, exc: Exception | None) -> None:
         answering, self.answering = self.answering, None
@@ -141,13 +156,6 @@ class Connection(asyncio.Protocol):
         self._socket.close()
         if answering is not None:
             answering.client_gone()
-
-    def _refuse(self, status: int, message: str) -> None:
-        if self.transport.is_closing() or self._busy:
-            self.transport.abort()
-            return
-        self._close = True
-        self.reply_json(status, {"error": {"message": message, "type": "BadRequestError", "code": status}})
 
     # httptools callbacks
 
@@ -168,24 +176,20 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
+        self._body.append(body)
         if self._size > MAX_BODY:
             self._body.clear()
-            self._refuse(413, f"the body is larger than {MAX_BODY} bytes")
-        else:
-            self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self.transport.is_closing():
+        if len(self._waiting) >= MAX_WAITING:
+            self.transport.abort()
             return
         path = self._url.partition(b"?")[0].decode("latin-1")
         method = self._parser.get_method().decode("latin-1")
-        request = Request(method, path, self._headers, b"".join(self._body), time.monotonic_ns())
-        keep_alive = self._parser.should_keep_alive()
-        if self._busy:
-            if len(self._waiting) >= MAX_WAITING:
-                self.transport.abort()
-            self._waiting.append((request, keep_alive))
-            return
-        self._busy = True
-        self._close = not keep_alive
-        self._handler.handle(self, request)
+        large = self._size > MAX_BODY
+        request = Request(method, path, self._headers, b"".join(self._body), time.monotonic_ns(), large)
+        self._waiting.append((request, self._parser.should_keep_alive()))
+
+
+def _error(status: int, message: str) -> dict[str, object]:
+    return {"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}}
