@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
-from . import analyze, compare, config, doctor, generators, import_, merge, regress, report, run, simulator
+from . import analyze, compare, config, doctor, generators, import_, merge, regress, report, run, runs, simulator, trend
 
 app = typer.Typer(
     name="llm-d-benchmark",
@@ -32,10 +32,12 @@ app.command("report")(report.report)
 app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("regress")(regress.regress)
+app.command("trend")(trend.trend)
 app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(generators.app, name="generators")
+app.add_typer(runs.app, name="runs")
 app.add_typer(simulator.app, name="simulator")
 
 

@@ -37,7 +37,7 @@ def compare(
     from ..store.files import write_text
     from . import arguments as parse
 
-    comparison, overlay = compare_folders(runs, _metrics(metrics) if metrics else METRICS)
+    comparison, overlay = compare_folders(runs, metric_names(metrics) if metrics else METRICS)
     for path, text in (
         (csv, render_csv(comparison) if csv else ""),
         (output, render_html(comparison, overlay, parse.command_line()) if output else ""),
@@ -49,7 +49,12 @@ def compare(
     return 0
 
 
-def _metrics(text: str) -> list[str]:
+def metric_names(text: str) -> list[str]:
+    """A comma list of metrics.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
     from ..analyze.comparison.levels import metric_refs
     from ..domain.errors import ConfigError
 
