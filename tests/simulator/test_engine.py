@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import factorial
 
 import numpy as np
 import pytest
@@ -24,6 +25,19 @@ class Ran:
     ended: float = 0.0
 
 
+def check_work_conserved(engine: Engine, preemptions: int) -> None:
+    """Whoever waits has no place, no token of the budget, or no blocks; and no step is empty."""
+    limits, load = engine.limits, engine._load
+    budget = limits.max_num_batched_tokens - load.prefill_tokens - load.decode_seqs
+    assert budget >= 0
+    assert load.prefill_tokens or load.decode_seqs
+    if engine.waiting and budget and engine.running < limits.max_num_seqs and engine.preemptions == preemptions:
+        head = engine._waiting[0]
+        hit = engine._pool.hits(head.chain, (head.tokens - 1) // limits.block_size)
+        need = limits.blocks(min(head.tokens, hit * limits.block_size + budget)) - hit
+        assert need > engine.free_blocks - engine._pool.idle(head.chain[:hit])
+
+
 def run(engine: Engine, schedule: list[tuple[float, EngineRequest]], *, most: int) -> Ran:
     """Drive an engine through a schedule, planning at most ``most`` steps at a time."""
     out, now, left = Ran(), 0.0, sorted(schedule, key=lambda entry: entry[0])
@@ -35,9 +49,11 @@ def run(engine: Engine, schedule: list[tuple[float, EngineRequest]], *, most: in
             left.pop(0)
         free = engine.free_blocks
         assert 0 <= free <= engine.limits.num_gpu_blocks
+        preemptions = engine.preemptions
         ends = engine.begin(now, most)
         assert ends is not None
         assert engine.running <= engine.limits.max_num_seqs
+        check_work_conserved(engine, preemptions)
         count = len(ends) if not left else min(len(ends), int(np.searchsorted(ends, left[0][0])) + 1)
         out.busy += float(ends[count - 1]) - now
         now = float(ends[count - 1])
@@ -257,3 +273,19 @@ def test_one_place_and_constant_service_is_m_d_1() -> None:
     wait = np.mean([p.started - p.arrived for p in ran.finished.values()])
     assert wait == pytest.approx(rho * service / (2 * (1 - rho)), rel=0.05)
     assert ran.busy / ran.ended == pytest.approx(rho, rel=0.02)
+
+
+def test_places_and_random_lengths_are_m_m_c() -> None:
+    """Four places, steps of one length, geometric answers: the mean wait is Erlang's, within 10 %."""
+    rng, places, step, mean, rho = np.random.default_rng(5), 4, 0.001, 100, 0.8
+    cost = LinearCost(fixed=step, prefill=0, pair=0, sequence=0, context=0)
+    service = mean * step
+    arrivals = np.cumsum(rng.exponential(service / (places * rho), 30_000))
+    lengths = rng.geometric(1 / mean, len(arrivals))
+    rows = [(float(at), request(i, 1, int(n))) for i, (at, n) in enumerate(zip(arrivals, lengths, strict=True))]
+    ran = run(small_engine(seqs=places, caching=False, blocks=5000, cost=cost), rows, most=500)
+    wait = np.mean([p.started - p.arrived for p in ran.finished.values()])
+    load = places * rho
+    last = load**places / factorial(places) / (1 - rho)
+    waits = last / (sum(load**k / factorial(k) for k in range(places)) + last)
+    assert wait == pytest.approx(waits * service / (places * (1 - rho)), rel=0.1)
