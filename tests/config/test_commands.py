@@ -43,7 +43,7 @@ def test_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_validate_says_what_cannot_be_run_here(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run(capsys, "validate", BASIC)
     assert out.startswith("valid: ")
-    assert "cannot run here: load generator 'fmperf' is not available" in err
+    assert "cannot run here: spec.cluster and spec.models describe a deployment" in err
     with pytest.raises(ConfigError, match="no such file"):
         app(["validate", "no.yaml"], standalone_mode=False)
 
