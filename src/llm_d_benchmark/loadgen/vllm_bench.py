@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +22,47 @@ from .external import plan
 from .external.api import Invocation, NativeResult, Requirement, ToolStage
 from .external.generator import ExternalLoadGenerator
 from .external.keys import common_findings, tool_keys
+from .vllm_bench_results import NOT_SENT
 
 RESULT = "vllm-bench.json"
+LAUNCH = "launch.py"
+SECONDS_ENV = "LLM_D_BENCHMARK_TOOL_SECONDS"
+MAX_PROMPTS, PER_SLOT_S = 10_000, 10
+"""Prompts that it makes beforehand for a closed loop by time: at most, and for each place and second."""
 REGULAR = 1_000_000.0
 """Burstiness of constant arrivals: gaps with a CV of 0.1 %."""
 _ENDPOINTS = {"completions": ("openai", "/v1/completions"), "chat": ("openai-chat", "/v1/chat/completions")}
 _GOODPUT = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
+
+# vllm bench serve ends a closed loop only after a number of requests, and leaves no result where it is interrupted.
+LAUNCHER = f'''"""Runs vllm bench serve; after a time the requests that are left are not sent."""
+
+import argparse
+import os
+import time
+
+from vllm.benchmarks import serve
+from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS, RequestFuncOutput
+
+seconds = float(os.environ["{SECONDS_ENV}"])
+begun = []
+
+
+def timed(send):
+    async def request(request_func_input, session, pbar=None):
+        begun.append(time.perf_counter()) if not begun else None
+        if time.perf_counter() >= begun[0] + seconds:
+            return RequestFuncOutput(error="{NOT_SENT}")
+        return await send(request_func_input=request_func_input, session=session, pbar=pbar)
+
+    return request
+
+
+ASYNC_REQUEST_FUNCS.update({{name: timed(send) for name, send in ASYNC_REQUEST_FUNCS.items()}})
+parser = argparse.ArgumentParser()
+serve.add_cli_args(parser)
+serve.main(parser.parse_args())
+'''
 Flags = dict[str, Any]
 """Options by name without dashes: a value, a list of values, or True for one without a value."""
 
@@ -55,8 +91,12 @@ class VllmBench(ExternalLoadGenerator):
             env |= plan.tls_environment(stage.endpoint, self.name)
         key = plan.secret_headers(stage.endpoint).get("Authorization", "").removeprefix("Bearer ")
         env["OPENAI_API_KEY"] = key or None
-        program = str(stage.environment.bin / "vllm")
-        return [Invocation([program, "bench", "serve", *arguments(flags)], env)]
+        if _timed_loop(stage.stage):
+            env[SECONDS_ENV] = f"{stage.stage.load_s:g}"
+            program = [str(stage.environment.python), LAUNCH]
+            return [Invocation([*program, *arguments(flags)], env, {LAUNCH: LAUNCHER})]
+        program = [str(stage.environment.bin / "vllm"), "bench", "serve"]
+        return [Invocation([*program, *arguments(flags)], env)]
 
     def parse(self, path: Path) -> NativeResult:
         return vllm_bench_results.parse(path)
@@ -123,15 +163,9 @@ def _bound_findings(config: LoadConfig) -> Iterator[Finding]:
     for shape in shapes:
         rate = shape.request_rate or config.request_rate
         count = shape.num_requests or config.num_requests
-        if rate is None and count is None:
-            yield plan.error(
-                "closed_loop_timed",
-                f"{VllmBench.name} ends a closed loop only after a number of requests, not after a time",
-                "set num_requests, or request_rate with concurrency as a cap",
-            )
-        elif rate is None and (shape.duration or config.duration):
-            text = f"{VllmBench.name} runs all num_requests of a closed loop, however long it takes"
-            yield plan.warning("duration_ignored", text)
+        if rate is None and (count is None or shape.duration or config.duration):
+            text = f"{VllmBench.name} cannot end a closed loop by time: what it would send after that is left out"
+            yield plan.info("closed_loop_timed", text, f"it makes at most {MAX_PROMPTS} prompts, and ends after them")
 
 
 def _length_findings(config: LoadConfig, kind: str) -> Iterator[Finding]:
@@ -157,6 +191,10 @@ def _length_findings(config: LoadConfig, kind: str) -> Iterator[Finding]:
         yield plan.warning(
             "ignore_eos_forced", f"{name} has random prompts answered up to the asked length in any case"
         )
+
+
+def _timed_loop(stage: Stage) -> bool:
+    return not stage.load.open_loop and stage.load_s is not None
 
 
 def ratio(length: Length) -> float:
@@ -219,7 +257,11 @@ def _load(stage: Stage) -> Flags:
     load = stage.load
     out: Flags = {"max-concurrency": load.concurrency}
     if load.rate is None:
-        return {"num-prompts": stage.num_requests or 1, **out}
+        prompts = stage.num_requests
+        if stage.load_s is not None:
+            enough = max(100, math.ceil((load.concurrency or 1) * stage.load_s * PER_SLOT_S))
+            prompts = min(enough, MAX_PROMPTS, *([] if prompts is None else [prompts]))
+        return {"num-prompts": prompts or 1, **out}
     kind = load.arrival.get("type", "constant")
     burstiness = {"constant": REGULAR, "poisson": 1.0}.get(str(kind), load.arrival.get("burstiness", 1.0))
     requests = plan.requests_at_rate(stage, load.rate)

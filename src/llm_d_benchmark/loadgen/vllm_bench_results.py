@@ -26,6 +26,8 @@ from .external.clock import to_epoch
 from .external.rows import Row, counts, failure, is_number, measured, statistic, stream, to_records, window
 
 TOOL = "vllm-bench"
+NOT_SENT = "not sent: the time is over"
+"""The error of what our launcher kept it from sending; such entries are no requests."""
 _S = 1_000_000_000
 SAMPLED = 500
 _METRICS = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2e"}
@@ -55,6 +57,13 @@ class _Arrays:
         self.queued = _decoded(raw, "queue_times", list[float])
         self.chat = chat
         self.trimmed = 0
+        self.unsent = [] if self.errors is None else [i for i, text in enumerate(self.errors) if text == NOT_SENT]
+
+    @property
+    def sent(self) -> list[int]:
+        """The entries that are requests."""
+        left_out = set(self.unsent)
+        return [i for i in range(len(self)) if i not in left_out]
 
     @property
     def complete(self) -> bool:
@@ -90,7 +99,7 @@ class _Arrays:
         """
         expected = 2 if self.chat else 1
         alike = quick = 0
-        for i in [i for i in range(len(self)) if self.error(i) is None][:SAMPLED]:
+        for i in [i for i in self.sent if self.error(i) is None][:SAMPLED]:
             at, more = self._events(i)
             if more == expected and len(at) > 2:
                 alike += 1
@@ -194,7 +203,8 @@ def _counts(told: Mapping[str, Any], arrays: _Arrays) -> dict[str, int]:
         failed = int(str(total)) - completed if is_number(total) else None
     if failed is None:
         return {"succeeded": completed}
-    return {"sent": completed + int(failed), "succeeded": completed, "failed": int(failed)}
+    failed = int(failed) - len(arrays.unsent)
+    return {"sent": completed + failed, "succeeded": completed, "failed": failed}
 
 
 def _figures(told: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -215,7 +225,7 @@ def _figures(told: Mapping[str, Any]) -> dict[str, Scalar]:
 
 def _records(file: Path, told: Mapping[str, Any], arrays: _Arrays, findings: list[Finding]) -> Records:
     open_loop = "rate" in _load(told)
-    rows = [_row(arrays, i, open_loop=open_loop) for i in range(len(arrays))]
+    rows = [_row(arrays, i, open_loop=open_loop) for i in arrays.sent]
     offset, finding = to_epoch(
         min(row["sent"] for row in rows), max(row["end"] for row in rows), file, end=_date(told.get("date"))
     )
@@ -266,7 +276,7 @@ def _failure(error: str) -> Row:
 def _from_arrays(arrays: _Arrays) -> dict[str, Scalar]:
     """Figures of the successes under our definitions; where starts are unknown there can be no records."""
     assert arrays.outputs is not None
-    good = [i for i in range(len(arrays)) if arrays.error(i) is None]
+    good = [i for i in arrays.sent if arrays.error(i) is None]
     at = [arrays.arrivals(i) for i in good]
     tokens = np.asarray([arrays.outputs[i] for i in good], np.float64)
     ttft, e2e = np.asarray([a[0] for a in at]), np.asarray([a[-1] for a in at])

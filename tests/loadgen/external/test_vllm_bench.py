@@ -18,7 +18,8 @@ from llm_d_benchmark.domain.errors import ConfigError, GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.vllm_bench import VllmBench
+from llm_d_benchmark.loadgen.vllm_bench import LAUNCH, SECONDS_ENV, VllmBench
+from llm_d_benchmark.loadgen.vllm_bench_results import NOT_SENT
 
 from .live import API_KEY, assert_true, run_live, tool_stage
 
@@ -92,6 +93,26 @@ def test_rates(tmp_path: Path, settings: dict[str, Any], rate: str, burstiness: 
     assert capped["--max-concurrency"] == ["3"]
 
 
+def test_the_missions_closed_loop_by_time(tmp_path: Path) -> None:
+    (invocation,) = TOOL.invocations(tool_stage(TOOL, tmp_path, {"connections": 16, "duration": 1800}))
+    assert list(invocation.argv[:2]) == ["/env/bin/python", LAUNCH]
+    assert invocation.env[SECONDS_ENV] == "1800"
+    compile(invocation.files[LAUNCH], LAUNCH, "exec")
+    assert invocation.argv[invocation.argv.index("--num-prompts") + 1] == "10000"
+
+
+def test_what_was_not_sent_any_more_is_no_request(sample: Path) -> None:
+    content = json.loads((sample / "vllm-bench.json").read_text())
+    more = {
+        "output_lens": 0, "ttfts": 0.0, "itls": [], "errors": NOT_SENT, "start_times": 0.0, "queue_times": -9.0,
+        "input_lens": 0,
+    }  # fmt: skip
+    edit(sample, failed=5, **{k: [*content[k], *[v] * 3] for k, v in more.items()})
+    result = TOOL.parse(sample)
+    assert result.stages[0].counts == {"sent": 10, "succeeded": 8, "failed": 2, "cancelled": 0}
+    assert "inconsistent_data" not in {f.code for f in result.findings}
+
+
 def test_chat_and_uniform_lengths(tmp_path: Path) -> None:
     length = {"distribution": "uniform", "min": 50, "max": 150}
     settings = {"concurrency": 1, "num_requests": 1, "endpoint": "chat", "input_length": length}
@@ -145,8 +166,7 @@ def test_workloads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "code", "severity"),
     [
-        ({"threads": 8, "connections": 16, "duration": 1800}, "closed_loop_timed", Severity.ERROR),
-        ({"concurrency": 1, "num_requests": 5, "duration": 9}, "duration_ignored", Severity.WARNING),
+        ({"threads": 8, "connections": 16, "duration": 1800}, "closed_loop_timed", Severity.INFO),
         ({"num_requests": 5, "streaming": False}, "streaming_unsupported", Severity.ERROR),
         ({"num_requests": 5, "endpoint": "chat"}, "first_event_is_no_token", Severity.WARNING),
         ({"request_rate": 5, "arrival": "poisson"}, "arrivals_normalised", Severity.INFO),
@@ -325,3 +345,12 @@ def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     assert_true(records, seen, clock=time.time_ns() - time.monotonic_ns())
     ok = records.where(records.labels("status").is_("ok"))
     assert (ok.ragged("chunk_times").lengths == 8).all(), "the event with the finish reason is no token"
+
+
+@pytest.mark.generators
+def test_the_real_tool_ends_a_closed_loop_by_time(tmp_path: Path) -> None:
+    settings = {"concurrency": 3, "duration": 2, "input_length": 16, "output_length": 4}
+    records, seen, _ = run_live(TOOL, tmp_path, settings)
+    sent = records.ints("sent")
+    assert len(seen) == len(records)
+    assert 1.0 < (sent.max() - sent.min()) / 1e9 < 2.5
