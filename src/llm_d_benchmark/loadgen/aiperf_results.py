@@ -110,7 +110,7 @@ def parse(path: Path) -> NativeResult:
     if not told.get("is_complete", True) or told.get("was_cancelled"):
         findings.append(plan.warning("incomplete", "aiperf says that the run was cancelled or is not complete"))
     stage = NativeStage(
-        _name(load),
+        plan.label(load),
         load,
         records,
         figures,
@@ -129,10 +129,6 @@ def _files(path: Path) -> tuple[Path | None, Path | None]:
     folder = find(path, (RECORDS, SUMMARY), tool=TOOL)
     summary, requests = folder / SUMMARY, folder / RECORDS
     return summary if summary.is_file() else None, requests if requests.is_file() else None
-
-
-def _name(load: Mapping[str, object]) -> str:
-    return ", ".join(f"{k}={v}" for k, v in load.items()) or "profiling"
 
 
 def _load(used: Mapping[str, Any]) -> tuple[dict[str, object], bool | None]:

@@ -97,7 +97,8 @@ def parse(path: Path) -> NativeResult:
         _to_epoch(parts, starts, folder / PER_REQUEST, findings)
     loads = _loads(used, told, len(parts))
     found = [
-        _stage(f"stage {i}", loads[i], part, told[i] if i < len(told) else {}, findings) for i, part in enumerate(parts)
+        _stage(plan.label(loads[i]), loads[i], part, told[i] if i < len(told) else {}, findings)
+        for i, part in enumerate(parts)
     ]
     server = mapping(used.get("server"))
     return NativeResult(TOOL, None, found, findings, server.get("model_name"), server.get("base_url"))

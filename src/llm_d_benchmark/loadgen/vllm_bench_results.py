@@ -161,7 +161,7 @@ def _stage(file: Path, raw: Raws, findings: list[Finding]) -> NativeStage:
     chat = "chat" in str(told.get("backend") or told.get("endpoint_type") or "")
     arrays = _Arrays(raw, chat=chat)
     load = _load(told)
-    name = ", ".join(f"{k}={v}" for k, v in load.items()) or "all at once"
+    name = plan.label(load) if load else "all at once"
     figures, own = _figures(told), _counts(told, arrays)
     records = None
     if not arrays.complete:

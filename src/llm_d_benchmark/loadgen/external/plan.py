@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from ...config.fields import Model
 from ...config.load import Length, LoadConfig
 from ...domain.endpoint import Endpoint, Secret
 from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
-from ...domain.schedule import Stage
+from ...domain.schedule import Load, Stage
 from ...workload.options import parse
 from ...workload.schedule import workload_options
 
@@ -55,6 +55,14 @@ def normal(length: Length) -> tuple[float, float] | None:
     if length.distribution == "normal":
         return float(length.mean or 1), float(length.std_dev or 0)
     return None
+
+
+def label(load: Mapping[str, Any]) -> str:
+    """Short text for what a result says was asked for: ``c=8``, ``10/s poisson, cap 8``."""
+    rate, concurrency = load.get("rate"), load.get("concurrency")
+    if rate is None and concurrency is None:
+        return str(load.get("arrival") or "load not told")
+    return Load(rate, concurrency, {"type": load.get("arrival") or "constant"}).label()
 
 
 def secret_headers(endpoint: Endpoint) -> dict[str, str]:
