@@ -177,6 +177,13 @@ def test_figures_within_rounding_and_interpolation_are_not_told() -> None:
     assert ran(("aiperf", records, figures)).agreement == []
 
 
+def test_a_summary_of_more_requests_than_were_kept_says_so() -> None:
+    how = told(ttft__mean=0.09)
+    how["told"]["counts"] = {"sent": 4000}
+    (figure,) = ran(("guidellm", requests(0), how)).agreement[0].own_figures
+    assert [w.message for w in figure.whys] == ["it counts 4000 requests, and kept 400 of them"]
+
+
 def test_failures_counted_as_nothing_explain_a_mean() -> None:
     records = requests(0, failed=80)
     good = records.labels("status").is_("ok")
@@ -188,7 +195,7 @@ def test_failures_counted_as_nothing_explain_a_mean() -> None:
 def test_false_alarms_in_groups_of_three_equal_generators_are_rare() -> None:
     """Requests of one server are correlated in time; 5 % of the groups may show a difference, by the promise."""
     alarms = 0
-    groups = 20
+    groups = 10
     for seed in range(groups):
         result = ran(*((name, queued(stage, 100 * seed + stage), {}) for stage, name in enumerate("abc")), seconds=30.0)
         alarms += any(d.verdict == "differ" for m in result.agreement[0].metrics for d in m.differences)

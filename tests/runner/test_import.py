@@ -212,6 +212,30 @@ def test_a_report_with_anything_in_it_is_read_or_refused(
         ingest.read_results("llm-d-report", path)
 
 
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def test_results_of_five_real_tools_in_one_import(tmp_path: Path) -> None:
+    """Against a server that takes some 20 ms to the first token and 5 ms for each further one."""
+    names = ("guidellm/concurrent.json", "aiperf", "inference-perf", "fmperf/results.json", "vllm-bench")
+    _, result = import_results([("auto", SAMPLES / name) for name in names], tmp_path)
+    assert [s.load_generator for s in result.stages] == [
+        "guidellm", "aiperf", "inference-perf", "fmperf", "vllm-bench",
+    ]  # fmt: skip
+    assert len({s.index for s in result.stages}) == 5
+    for stage in result.stages:
+        tpot = stage.metrics.tpot
+        assert isinstance(tpot, Distribution)
+        assert 0.0045 < tpot.mean < 0.006
+    groups = [[result.stages[i].load_generator for i in g.stages] for g in result.agreement if g.metrics]
+    assert groups == [["guidellm", "fmperf"], ["aiperf", "inference-perf", "vllm-bench"]], "4 users, and 2"
+    compared = {m.metric: m for m in result.agreement[1].metrics}
+    assert {d.verdict for d in compared["output_length"].differences} == {"agree"}
+    assert all(d.verdict != "differ" for d in compared["tpot.p50"].differences)
+    own = {f.metric: [w.code for w in f.whys] for f in result.agreement[1].own_figures if f.stage == 2}
+    assert own["e2e.mean"] == ["until_end"]
+
+
 @pytest.mark.usefixtures("tools")
 def test_our_own_report_imports_as_what_it_was_made_from(tmp_path: Path) -> None:
     source = write(tmp_path / "in", {"n": 400})

@@ -14,7 +14,7 @@ from ..domain.result import Distribution, Measured, OwnFigure, Scalar, Why
 from .metrics import View, per_request
 from .percentiles import Ecdf, FloatArray
 from .readings import LATENCY_FLOOR_S, Measurement
-from .reported import figures
+from .reported import counts, figures
 
 TOLERANCE = 0.02
 MATCH = 0.005
@@ -33,13 +33,23 @@ def own_figures(m: Measurement) -> list[OwnFigure]:
     if not m.data.window.told or m.view is None:
         return []
     found = []
+    missing = _missing(m)
     for name, own in figures(m.data.window).items():
         ours = _ours(m, name)
         if isinstance(ours, Measured) and _differs(m.view, name, own.value, ours.value):
             amount = own.value / ours.value - 1 if ours.value else float("inf")
             if np.isfinite(amount):
-                found.append(OwnFigure(m.result.index, name, own, ours, amount, _whys(m.view, name, own.value)))
+                whys = missing or _whys(m.view, name, own.value)
+                found.append(OwnFigure(m.result.index, name, own, ours, amount, whys))
     return found
+
+
+def _missing(m: Measurement) -> list[Why]:
+    """Where the tool counts more requests than it kept."""
+    counted, kept = counts(m.data.window.told), len(m.data.table)
+    if counted is None or counted.sent <= kept:
+        return []
+    return [Why("requests_missing", f"it counts {counted.sent} requests, and kept {kept} of them")]
 
 
 def _ours(m: Measurement, name: str) -> Scalar | None:
@@ -90,7 +100,7 @@ def _whys(v: View, name: str, own: float) -> list[Why]:
     """The first definition that gives the figure."""
     for code, value, text in _definitions(v, name):
         if np.isfinite(value) and abs(value - own) <= MATCH * abs(own):
-            return [Why(code, f"{text}: its records give {value:.6g} that way")]
+            return [Why(code, text)]
     return []
 
 
@@ -116,9 +126,12 @@ def _latencies(v: View, base: str, statistic: str) -> Iterator[tuple[str, float,
     whole = v.table.where(v.table.status("ok"))
     if len(whole) != len(v.ok):
         yield "whole_stage", _take(per_request(whole)[base], statistic), "it takes the warm-up and cool-down in"
-    if base == "e2e":
-        ended = v.ok.seconds("end", "sent")
-        yield "until_end", _take(ended, statistic), "it takes the end of the response, not its last content"
+    if base in ("e2e", "tpot", "ntpot"):
+        yield (
+            "until_end",
+            _take(_until_end(v, base), statistic),
+            "it takes the end of the response, not its last content",
+        )
     if base in ("ttft", "e2e"):
         scheduled = per_request(v.ok)[f"{base}_scheduled"]
         connect = np.where(v.ok.known("connect"), v.ok["connect"], 0) / 1e9
@@ -130,6 +143,13 @@ def _latencies(v: View, base: str, statistic: str) -> Iterator[tuple[str, float,
         if len(values):
             mean = float(values.sum()) / (len(values) + failed)
             yield "failed_as_zero", mean, "it counts failed requests with a latency of 0"
+
+
+def _until_end(v: View, base: str) -> FloatArray:
+    ended, tokens = v.ok.seconds("end", "sent"), np.maximum(v.ok["output_tokens"], 1).astype(float)
+    if base == "tpot":
+        return (ended - per_request(v.ok)["ttft"]) / np.where(tokens > 1, tokens - 1, np.nan)
+    return ended / tokens if base == "ntpot" else ended
 
 
 def _per_token(v: View, base: str, statistic: str) -> Iterator[tuple[str, float, str]]:
@@ -159,12 +179,15 @@ def _rates(v: View, name: str) -> Iterator[tuple[str, float, str]]:
     tokens = np.where(t["output_tokens"] == MISSING, t.chunks, t["output_tokens"]).astype(float)
     amount = tokens if name.startswith("output") else np.ones(len(t))
     sent, end = t["sent"][t.known("sent")], t["end"][t.known("end")]
+    begun = (t["sent"] - np.where(t.known("connect"), t["connect"], 0))[t.known("sent")]
     if not len(sent) or not len(end):
         return
     span = (int(end.max()) - int(sent.min())) / 1e9
     sending = (int(sent.max()) - int(sent.min())) / 1e9
+    whole = (int(end.max()) - int(begun.min())) / 1e9
     if span > 0:
         yield "whole_span", float(amount[good].sum()) / span, "it divides by the time from first request to last answer"
+        yield "with_connect", float(amount[good].sum()) / whole, "it counts setting up the first connection in"
         yield "with_failed", float(amount.sum()) / span, "it counts failed requests, too"
     if sending > 0:
         yield "sending_span", float(amount[good].sum()) / sending, "it divides by the time in which requests were sent"

@@ -22,6 +22,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "error_rate": "Errors",
         "input_length": "Input tokens",
         "output_length": "Output tokens",
+        "input_tokens.mean": "Input tokens",
+        "output_tokens.mean": "Output tokens",
     }
 )
 UNEXPLAINED = "unexplained: nothing in the data shows why"
@@ -208,13 +210,13 @@ def _own_table(result: RunResult, i: int, n: Numbers) -> list[HtmlTable]:
 
 
 def own_lines(result: RunResult, group: Agreement) -> list[str]:
-    """The own figures in sentences."""
+    """The own figures in sentences, one for each tool and reason."""
     names = _names(result, group)
-    return [
-        f"{names[f.stage]} says {title_of(f.metric)} {quantity(f.own.value, f.own.unit)}, its requests give "
-        f"{quantity(f.ours.value, f.ours.unit)}; " + ("; ".join(w.message for w in f.whys) or UNEXPLAINED)
-        for f in group.own_figures
-    ]
+    lines: dict[tuple[str, str], list[str]] = {}
+    for f in group.own_figures:
+        said = f"{title_of(f.metric)} {quantity(f.own.value, f.own.unit)} for {quantity(f.ours.value, f.ours.unit)}"
+        lines.setdefault((names[f.stage], "; ".join(w.message for w in f.whys) or UNEXPLAINED), []).append(said)
+    return [f"{name} itself says {', '.join(said)}: {cause}." for (name, cause), said in lines.items()]
 
 
 def figures(result: RunResult) -> list[Figure]:
