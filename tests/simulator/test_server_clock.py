@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from llm_d_benchmark.config.simulator import SimulatorTargetConfig
 from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.simulator.api import EngineRequest
+from llm_d_benchmark.simulator.cluster import Ask, Cluster
 from llm_d_benchmark.simulator.engine import Engine
 from llm_d_benchmark.simulator.fleet import build_engines
 from llm_d_benchmark.simulator.profiles import load_profile
@@ -85,9 +87,11 @@ async def burst(endpoint: Endpoint, count: int, rng: random.Random) -> None:
     async def one() -> None:
         await asyncio.sleep(rng.random())
         prompt = [7] * (16 * rng.randrange(40)) + [rng.randrange(9000) for _ in range(rng.randrange(1, 900))]
+        tokens = rng.randrange(1, 60)
         async with Http(endpoint) as http:
-            reply = await http.post("/v1/completions", {"prompt": prompt, "max_tokens": rng.randrange(1, 60)})
-            assert reply.ok, reply.text
+            reply = await http.post("/v1/completions", {"prompt": prompt, "max_tokens": tokens})
+        assert reply.ok, reply.text
+        assert reply.body["usage"]["completion_tokens"] == len(reply.body["choices"][0]["text"].split()) == tokens
 
     await asyncio.gather(*(one() for _ in range(count)))
 
@@ -104,12 +108,44 @@ async def burst(endpoint: Endpoint, count: int, rng: random.Random) -> None:
 )
 async def test_a_replay_in_virtual_time_gives_the_same_times(config: dict[str, Any], seen: Seen) -> None:
     async with deployed(**config) as (router, *_):
-        await burst(router, 60, random.Random(5))
+        await burst(router, 40, random.Random(5))
     settings = SimulatorTargetConfig.model_validate(config)
-    real, virtual = seen.times(), replay(settings, seen.arrivals[:60])
-    assert len(real) == 60
+    real, virtual = seen.times(), replay(settings, seen.arrivals[:40])
+    assert len(real) == 40
     assert {r: replica for r, (replica, _) in real.items()} == {r: replica for r, (replica, _) in virtual.items()}
     for request, (_, times) in real.items():
         np.testing.assert_allclose(times, virtual[request][1], rtol=0, atol=1e-9)
     if settings.num_gpu_blocks:
         assert sum(p.preemptions for _, p in seen.progress) > 0
+
+
+async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(seen: Seen) -> None:
+    config = {
+        "replicas": 3, "disaggregation": {"prefill_replicas": 1, "transfer_latency": 0.02},
+        "router": {"policy": "least_requests"},
+    }  # fmt: skip
+    rng = random.Random(8)
+    prompts = [[*range(32), *(rng.randrange(9000) for _ in range(100 + k))] for k in range(30)]
+    asks = {len(prompt): Ask(np.array(prompt, np.uint64), "m", False, 5 + k) for k, prompt in enumerate(prompts)}
+
+    async def one(router: Endpoint, prompt: list[int]) -> None:
+        await asyncio.sleep(rng.random())
+        async with Http(router) as http:
+            reply = await http.post("/v1/completions", {"prompt": prompt, "max_tokens": asks[len(prompt)].max_tokens})
+        assert reply.ok, reply.text
+
+    async with deployed(**config, model="m") as (router, *_):
+        await asyncio.gather(*(one(router, prompt) for prompt in prompts))
+    answered = [p for e, p in seen.progress if e is not seen.engines[0]]
+    settings = SimulatorTargetConfig.model_validate({**config, "model": "m"})
+    loop, replies = VirtualLoop(), {}
+    cluster = Cluster(settings, load_profile(settings), loop)
+    for request, at in seen.arrivals:
+        if not request.transferred_tokens:
+            loop.at(at, cluster.send, asks[request.prompt_tokens], partial(replies.__setitem__, request.request_id))
+    while loop.run(10_000):
+        pass
+    assert len(answered) == len(replies) == 30
+    for progress in answered:
+        reply = replies[progress.request.request_id]
+        np.testing.assert_allclose(progress.token_times, reply.times, rtol=0, atol=1e-6)
