@@ -21,6 +21,7 @@ from llm_d_benchmark.domain.result import RunResult
 from llm_d_benchmark.report.html import render_html
 
 from . import sample
+from .agreeing import side_by_side
 from .curves import source
 
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
@@ -135,6 +136,13 @@ def test_draws_everything_loads_nothing_and_never_scrolls_sideways(
     assert set(served.asked) - {"/favicon.ico"} == {"/frame.html", "/report.html"}
     assert seen["ground"] == "rgb(251, 251, 250)"
     assert seen["stroke"] == ("rgb(0, 114, 178)" if stages > 1 else "rgb(213, 94, 0)")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_generators_side_by_side_fit(tmp_path: Path, served: Server, width: int) -> None:
+    seen = look(tmp_path, served, side_by_side(), width=width)
+    assert (seen["charts"], seen["overflow"], seen["wide"], seen["clipped"]) == ("drawn", 0, [], [])
+    assert seen["drawn"]["agreement-0"] == 3, "one trace for each generator"
 
 
 def test_dark_turns_the_page_and_its_charts(tmp_path: Path, served: Server) -> None:
