@@ -142,8 +142,10 @@ def test_the_virtual_generator_needs_a_simulator_and_goes_alone(tmp_path: Path) 
     both = '[{"type": "native"}, {"type": "virtual"}]'
     done = bench("run", "--target", "simulator", "--set", f"spec.benchmark.load_generators={both}", cwd=tmp_path)
     assert (done.returncode, "cannot run beside native" in done.stderr) == (2, True)
-    done = bench("run", "--target", "simulator", "--load-generator", "virtual", "--shard", "0/2", cwd=tmp_path)
-    assert (done.returncode, "cannot be sharded" in done.stderr) == (2, True)
+    for option, value, says in (("--shard", "0/2", "cannot be sharded"), ("--start-at", "+60", "starts at once")):
+        done = bench("run", "--target", "simulator", "--load-generator", "virtual", option, value, cwd=tmp_path)
+        assert (done.returncode, says in done.stderr) == (2, True)
+        assert not (tmp_path / "results").exists()
 
 
 def test_a_server_that_refuses_everything_is_a_failed_run(tmp_path: Path) -> None:

@@ -250,5 +250,6 @@ def test_it_needs_a_deployment() -> None:
 
 
 def test_parameters_without_effect_are_named() -> None:
-    found = VirtualLoadGenerator().check(LoadConfig(parameters={"temperature": 0.1, "ignore_eos": True}))
-    assert [f.message for f in found] == ["in virtual time these parameters change nothing: temperature"]
+    found = VirtualLoadGenerator().check(LoadConfig(parameters={"temperature": 0.1, "ignore_eos": True}, workers=2))
+    assert [f.code for f in found] == ["workers_without_effect", "parameters_without_effect"]
+    assert found[1].message == "in virtual time these parameters change nothing: temperature"

@@ -30,7 +30,7 @@ from .bus import EventBus, Observer
 from .options import RunOptions, RunOutcome
 from .prepare import Prepared, prepare
 from .verdict import exit_code
-from .virtual import simulated_in
+from .virtual import refuse, simulated_in
 from .watch import FailureStreak, watch_target
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class _Run:
             from ..simulator.deployment import VirtualDeployment
             from .simulated import VirtualTarget, check_lengths
 
+            refuse(options)
             self.deployment = VirtualDeployment(simulated, time.time_ns())
             check_lengths(self.config, self.deployment.profile)
             self.target = VirtualTarget(simulated, self.deployment)
@@ -210,7 +211,8 @@ class _Run:
 
     async def _benchmark(self, writer: RunWriter, endpoint: Endpoint, jobs: list[Prepared]) -> None:
         """Run the generators one after another; a failure ends the load but not the run: what was measured is kept."""
-        streak = FailureStreak(self.config.spec.benchmark.give_up)
+        # Virtual time does not wait for anybody who gives up, and the run must not depend on the machine's speed.
+        streak = FailureStreak(float("inf") if self.deployment else self.config.spec.benchmark.give_up)
         self.bus.subscribe(streak)
         watcher = asyncio.create_task(watch_target(endpoint, streak))
         watcher.add_done_callback(lambda _: self.stop.set())

@@ -9,6 +9,7 @@ from ..config.model import BenchmarkConfig
 from ..config.simulator import SimulatorTargetConfig
 from ..config.target import TargetConfig
 from ..domain.errors import ConfigError
+from .options import RunOptions
 
 GENERATOR = "virtual"
 
@@ -42,3 +43,14 @@ def simulated_in(config: BenchmarkConfig, target: TargetConfig) -> SimulatorTarg
             advice="set spec.target: {type: simulator}, or use the load generator native",
         )
     return target.simulator
+
+
+def refuse(options: RunOptions) -> None:
+    """Raises ConfigError for what has no meaning in virtual time."""
+    if options.shard.count > 1:
+        raise ConfigError(
+            "a run in virtual time cannot be sharded: every part would have the whole server to itself",
+            advice="leave --shard out; the run takes one core of one machine",
+        )
+    if options.start_at is not None:
+        raise ConfigError("a run in virtual time starts at once", advice="leave --start-at out")

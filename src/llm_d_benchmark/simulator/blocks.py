@@ -33,6 +33,8 @@ class BlockPool:
     def hits(self, hashes: Sequence[int], limit: int) -> int:
         """How many of the first ``limit`` hashes are there, up to the first that is not."""
         held, kept = self._held, self._kept
+        if not limit or not hashes or (hashes[0] not in held and hashes[0] not in kept):
+            return 0  # most often
         for count, value in enumerate(islice(hashes, limit)):
             if value not in held and value not in kept:
                 return count

@@ -116,17 +116,17 @@ class Engine:
 
     def kv_usage(self, begun: int = 1) -> float:
         """Part of the KV blocks that sequences hold, 0 to 1, once ``begun`` of the planned steps have begun."""
-        free = self._pool.free
+        pool, free = self._pool, self._pool.free
         if begun > 1:
             free -= self._batch.blocks(self._batch.number + 1, begun - 1)
-        return 1.0 - free / self._pool.total
+        return 1.0 - free / pool.total
 
     def cached_prefix(self, request: EngineRequest) -> int:
         """Prompt tokens of a request that are in the prefix cache now; at least one is always computed."""
-        if not self.limits.enable_prefix_caching:
+        limits = self.limits
+        if not limits.enable_prefix_caching:
             return 0
-        size = self.limits.block_size
-        return self._pool.hits(request.blocks, (request.prompt_tokens - 1) // size) * size
+        return self._pool.hits(request.blocks, (request.prompt_tokens - 1) // limits.block_size) * limits.block_size
 
     @property
     def decoding(self) -> Sequence[int]:

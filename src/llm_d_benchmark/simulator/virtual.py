@@ -81,7 +81,7 @@ class VirtualReplica:
         return self.engine.running
 
     def kv_usage(self) -> float:
-        return self.engine.kv_usage(self._begun() if self._steps > 1 else 1)
+        return self.engine.kv_usage(self._begun())
 
     def generated(self) -> int:
         """Tokens made until now."""
@@ -115,9 +115,10 @@ class VirtualReplica:
 
     def _begun(self) -> int:
         """Planned steps that have begun, the one under way included."""
-        if self._ends is None or self._steps == 1:
+        if self._steps == 1 or self._ends is None:
             return 1
-        return min(self._steps, int(self._ends.searchsorted(self._loop.now)) + 1)
+        begun = int(self._ends.searchsorted(self._loop.now)) + 1
+        return begun if begun < self._steps else self._steps
 
     def _shorten(self) -> None:
         """Something has changed: of the planned steps only those up to the one under way are made."""

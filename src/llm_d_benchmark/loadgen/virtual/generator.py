@@ -40,6 +40,9 @@ class VirtualLoadGenerator:
             found.append(
                 Finding("native_keys", Severity.ERROR, f"the virtual generator has no keys of its own: {keys}")
             )
+        if config.workers is not None:
+            message = "in virtual time there are no worker processes; 'workers' changes nothing"
+            found.append(Finding("workers_without_effect", Severity.INFO, message))
         if unheard := sorted(config.parameters.keys() - HEARD):
             found.append(
                 Finding(
