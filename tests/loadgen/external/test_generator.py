@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -53,11 +52,12 @@ def findings(ran: Ran) -> list[str]:
 
 
 def left_over() -> list[psutil.Process]:
-    """Processes that a tool of this test run left behind."""
+    """Processes that a tool of these tests left behind (other tools may be running on this machine)."""
     found = []
     for one in psutil.process_iter():
         try:
-            if one.environ().get(MARK) and one.status() != psutil.STATUS_ZOMBIE and one.pid != os.getpid():
+            mine = one.environ().get("TOOL_KEY") == KEY and MARK in one.environ()
+            if mine and one.status() != psutil.STATUS_ZOMBIE:
                 found.append(one)
         except (psutil.Error, OSError):
             continue
@@ -157,6 +157,16 @@ def test_stop_ends_the_whole_tree_and_keeps_what_was_left(tmp_path: Path, native
     assert len(ran.records) == 10
     (end,) = ran.of(EventType.STAGE_END)
     assert end["reason"] == "interrupted"
+
+
+def test_a_tool_that_is_stopped_before_it_wrote_anything(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(), closed(index=1), native={"sleep": 60, "results": False}, stop_after=1.0)
+    assert ran.error is None
+    assert len(ran.records) == 0
+    assert findings(ran) == ["nothing_left"]
+    (end,) = ran.of(EventType.STAGE_END)
+    assert (end["stage"], end["reason"]) == (0, "interrupted")
+    assert end["window_start"] <= end["window_end"]
 
 
 def test_a_tool_that_ends_leaves_no_daemon_behind(tmp_path: Path) -> None:

@@ -209,11 +209,19 @@ class _StageRun:
             return result
         except GeneratorError as error:
             if self._ended.stopped:
-                return NativeResult(self.adapter.name, self.environment.version, [])
+                return NativeResult(self.adapter.name, self.environment.version, [], [self._nothing_left()])
             raise self._no_data(error) from None
         finally:
             self.adapter.tidy(self.folder)
             scrub(self.folder, self.hide)
+
+    def _nothing_left(self) -> Finding:
+        return Finding(
+            "nothing_left",
+            Severity.WARNING,
+            f"stage {self.stage.name}: {self.adapter.name} was stopped before it wrote results; nothing of it is left",
+            "most tools write their results only at their end; several short stages lose less than one long one",
+        )
 
     def _no_data(self, error: GeneratorError) -> GeneratorError:
         how = "was ended at its time limit" if self._ended.limit else f"ended with exit code {self._ended.code}"
