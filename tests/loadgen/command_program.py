@@ -38,6 +38,9 @@ def rows_of(sessions: list[dict[str, Any]], change: dict[str, Any]) -> list[dict
 
 
 def on_start(stage: int, sessions: list[dict[str, Any]], config: dict[str, Any]) -> None:
+    while MODE == "idle_in_stage":
+        say("progress")
+        time.sleep(0.2)
     say("sent", requests=[s["request_id"] for s in sessions], times=[time.time_ns()] * len(sessions))
     if MODE == "dies_in_stage":
         log("boom: out of file handles")
@@ -93,6 +96,7 @@ def main() -> None:
             case "schedule":
                 sessions += message["sessions"]
             case "start":
+                time.sleep(max(0.0, (message["at"] - time.time_ns()) / 1e9) + config.get("late_s", 0.0))
                 on_start(stage, sessions, config)
             case "quit":
                 say("done")

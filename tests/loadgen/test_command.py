@@ -21,7 +21,7 @@ from llm_d_benchmark.domain.records import MISSING, RECORD_COLUMNS
 from llm_d_benchmark.domain.schedule import Stage
 from llm_d_benchmark.loadgen.command import messages
 from llm_d_benchmark.loadgen.command.generator import CommandLoadGenerator
-from tests.loadgen.fakes import Ran, Sessions, Stages, closed, collect, make_job
+from tests.loadgen.fakes import Ran, Sessions, Stages, closed, collect, make_job, open_loop
 
 PROGRAM = Path(__file__).with_name("command_program.py")
 ENDPOINT = Endpoint("http://127.0.0.1:9", "test-model", api_key=Secret("very-secret-key"))
@@ -103,6 +103,13 @@ def test_one_that_fails_in_a_stage_keeps_what_was_sent(mode: str, says: list[str
     assert sum(i["cancelled"] for i in ran.of(EventType.INTERVAL)) == 6
 
 
+@pytest.mark.parametrize("credit", [2, 100], ids=["waits for credit", "has it all"])
+def test_one_that_is_alive_and_sends_nothing(credit: int, tmp_path: Path) -> None:
+    ran = run("idle_in_stage", tmp_path, idle_timeout=0.5, config={"credit": credit})
+    assert "has sent nothing for 0.5 s" in failure(ran)
+    assert len(ran.records) == 0
+
+
 def test_a_stage_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_d_benchmark.loadgen.command.stage.END_SLACK_S", -59.5)  # the drain is 60 s
     ran = run("ignores_stop", tmp_path, closed(2, duration_s=0.5))
@@ -147,6 +154,7 @@ def test_a_note_is_a_finding_and_the_run_goes_on(tmp_path: Path) -> None:
         ({"status": "failed"}, "'error_class' belongs to a failed request"),
         ({"error_class": "connect"}, "'error_class' belongs to a failed request"),
         ({"sent": 1_700_000_000}, "'sent' lies outside the stage; times are nanoseconds"),
+        ({"ready": 2**61}, "'ready' is after 'sent'"),
         ({"end": 2**61}, "'end' lies in the future"),
         ({"first_token": None}, "come together"),
         ({"chunk_times": [1, 2]}, "microseconds after sent"),
@@ -162,6 +170,21 @@ def test_a_row_that_cannot_be_true_is_refused(row: dict[str, Any], says: str, tm
     message = failure(run("honest", tmp_path, config={"row": row}))
     assert "broke the protocol" in message
     assert says in message
+
+
+def test_in_an_open_loop_it_cannot_hide_its_own_delay(tmp_path: Path) -> None:
+    """The program says nothing of when a request was free to go, and sends it 50 ms late."""
+    native = {"command": [sys.executable, str(PROGRAM), "honest"], "config": {"late_s": 0.05, "row": {"connect": 1000}}}
+
+    async def go() -> Ran:
+        sessions = Sessions(count=3, offsets=[0.0, 0.0, 0.0])
+        job = make_job(ENDPOINT, Stages(open_loop(10, num_requests=3)), sessions, tmp_path, config={"native": native})
+        return await collect(CommandLoadGenerator().run(job))
+
+    ran = asyncio.run(go())
+    scheduled, ready = ran.records.ints("scheduled"), ran.records.ints("ready")
+    assert (ready == scheduled + 1000).all()
+    assert ran.of(EventType.INTERVAL)[0]["schedule_delay_ms_max"] >= 50
 
 
 def test_a_request_counts_once(tmp_path: Path) -> None:

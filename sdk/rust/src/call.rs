@@ -119,7 +119,9 @@ impl Call<'_> {
     pub fn connected(&mut self, took: Duration) {
         let took = took.as_nanos() as i64;
         self.connect = Some(took);
-        self.ready += took;
+        if self.sent.is_none() {
+            self.ready += took;
+        }
     }
 
     /// Call just before the first byte is written; the first call counts.

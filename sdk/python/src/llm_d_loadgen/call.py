@@ -73,7 +73,8 @@ class Call:
     def connected(self, took_ns: int) -> None:
         """A connection had to be set up for it, which took so long: not the client's own delay."""
         self.connect = took_ns
-        self.ready += took_ns
+        if self.sent is None:
+            self.ready += took_ns
 
     def mark_sent(self) -> None:
         """Call just before the first byte is written."""

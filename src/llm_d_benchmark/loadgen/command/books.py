@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,23 +55,27 @@ class Books:
         self._since = 0
         self._counts = _Counts()
         self.in_flight = 0
+        self.active = 0.0  # monotonic seconds at which something was last sent or reported
+        self.longest_think_s = 0.0
         self.last_end: int | None = None
 
     def begin(self, start: int) -> None:
         self._start = self._since = start
+        self.active = time.monotonic()
 
     def handed_out(self, session: Session) -> None:
         for turn in range(len(session.turns)):
             self._open[session.first_request_id + turn] = _Request(session, turn)
+            self.longest_think_s = max(self.longest_think_s, session.turns[turn].think_s)
 
     def sent(self, note: SentNote) -> None:
         if len(note.requests) != len(note.times):
             raise ValueError(f"sent: {len(note.requests)} requests, but {len(note.times)} times")
-        for number, time in zip(note.requests, note.times, strict=True):
+        for number, at in zip(note.requests, note.times, strict=True):
             request = self._known(number)
             if request.sent is not None:
                 raise ValueError(f"sent: request {number} was sent before")
-            self._leaves(request, time)
+            self._leaves(request, at)
 
     def progress(self, progress: Progress) -> None:
         self._counts.chunks += progress.chunks
@@ -110,14 +115,20 @@ class Books:
         self._since = now
         return Event(EventType.INTERVAL, now, data)
 
+    def due_before(self, at: int) -> bool:
+        """Whether a session that was handed out should have begun before this time."""
+        first = (r for r in self._open.values() if r.sent is None and r.turn == 0)
+        return any((self._scheduled(r.session, 0) or self._start) < at for r in first)
+
     def _known(self, number: int) -> _Request:
         request = self._open.get(number)
         if request is None:
             raise ValueError(f"request {number} is not one it was given in this stage, or was reported before")
         return request
 
-    def _leaves(self, request: _Request, time: int) -> None:
-        request.sent = time
+    def _leaves(self, request: _Request, at: int) -> None:
+        request.sent = at
+        self.active = time.monotonic()
         self._counts.sent += 1
         self.in_flight += 1
 
@@ -131,16 +142,20 @@ class Books:
             self._leaves(request, row.sent)
         del self._open[row.request_id]
         self.in_flight -= 1
-        self._count(row)
+        self.active = time.monotonic()
         session, turn = request.session, request.session.turns[request.turn]
+        scheduled = self._scheduled(session, request.turn)
+        ready = self._ready(row, scheduled)
+        self._count(row, ready)
         return {
             **{name: getattr(row, name) for name in _ROW},
+            "ready": ready,
             "stage": self._stage.index,
             "shard": self._shard,
             "model": session.model,
             "session": session.session_id,
             "turn": request.turn,
-            "scheduled": self._scheduled(session, request.turn),
+            "scheduled": scheduled,
             "streaming": self._stage.streaming,
             **_asked(turn),
         }
@@ -150,14 +165,22 @@ class Books:
             return None
         return self._start + round(session.offset_s * 1e9)
 
-    def _count(self, row: Row) -> None:
+    def _ready(self, row: Row, scheduled: int | None) -> int | None:
+        """When it was free to go. Where only its schedule and its connection can have held it back the tool knows by
+        itself, so that no generator can call its own lateness the server's."""
+        if scheduled is None or self._stage.load.concurrency is not None:
+            return row.ready
+        ready = scheduled + (row.connect or 0)
+        return min(ready, row.sent) if row.connect else ready
+
+    def _count(self, row: Row, ready: int | None) -> None:
         counts = self._counts
         counts.ended[row.status] += 1
         self.last_end = row.end if self.last_end is None else max(self.last_end, row.end)
         if row.error_class is not None:
             counts.errors[row.error_class] += 1
-        if row.ready is not None:
-            counts.delay_ns.append(row.sent - row.ready)
+        if ready is not None:
+            counts.delay_ns.append(row.sent - ready)
         if row.status == "ok":
             counts.output_tokens += row.output_tokens or 0
             if row.first_token is not None:
@@ -177,6 +200,8 @@ def _check(row: Row, earliest: int, latest: int, streaming: bool) -> None:
         raise ValueError("'sent' lies outside the stage; times are nanoseconds since 1970")
     if row.end > latest:
         raise ValueError("'end' lies in the future; times are nanoseconds since 1970")
+    if row.ready is not None and row.ready > row.sent:
+        raise ValueError("'ready' is after 'sent'")
     if (row.first_token is None) != (row.last_token is None):
         raise ValueError("'first_token' and 'last_token' come together")
     times = [t for t in (row.sent, row.first_token, row.last_token, row.end) if t is not None]

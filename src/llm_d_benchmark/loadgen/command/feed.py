@@ -23,6 +23,7 @@ class Feed:
         self._stage = stage
         self._sessions = sessions
         self._books = books
+        self._next: Session | None = None
         self._credit = 0
         self._given = asyncio.Event()
 
@@ -30,23 +31,27 @@ class Feed:
         self._credit += sessions
         self._given.set()
 
+    def next_offset_s(self) -> float | None:
+        """Offset of the session that waits for credit, 0 in a closed loop; None where none waits."""
+        return None if self._next is None else self._next.offset_s or 0.0
+
     async def run(self) -> None:
         """Until the schedule is exhausted."""
-        following = next(self._sessions, None)
+        self._next = next(self._sessions, None)
         while True:
             while not self._credit:
                 self._given.clear()
                 await self._given.wait()
             block: list[SessionInfo] = []
             size = 0
-            while following is not None and len(block) < min(self._credit, _BLOCK) and size < _BLOCK_BYTES:
-                self._books.handed_out(following)
-                block.append(_session(following, self._stage.endpoint))
+            while self._next is not None and len(block) < min(self._credit, _BLOCK) and size < _BLOCK_BYTES:
+                self._books.handed_out(self._next)
+                block.append(_session(self._next, self._stage.endpoint))
                 size += _size(block[-1])
-                following = next(self._sessions, None)
+                self._next = next(self._sessions, None)
             self._credit -= len(block)
-            self._child.send(Schedule(self._stage.index, block, following is None))
-            if following is None:
+            self._child.send(Schedule(self._stage.index, block, self._next is None))
+            if self._next is None:
                 return
             await self._child.drain()
             await asyncio.sleep(0)  # the drain of an empty buffer does not let others run

@@ -24,6 +24,7 @@ class CommandSettings(Model):
     config: JsonObject = Field({}, description="handed to the generator as it is")
     ready_timeout: Seconds = Field(30.0, gt=0, description="for its answer to hello, and to get ready for a stage")
     silence_timeout: Seconds = Field(30.0, gt=0, description="it is taken for hung when it says nothing for so long")
+    idle_timeout: Seconds = Field(120.0, gt=0, description="it fails when it sends nothing for so long that is due")
     stop_grace: Seconds = Field(10.0, ge=0, description="to end by itself when stopped, before SIGTERM and SIGKILL")
 
     @property

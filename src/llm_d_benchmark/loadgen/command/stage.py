@@ -189,12 +189,25 @@ class StageRun:
             return
         if now > self._child.heard + settings.silence_timeout:
             raise await self._child.failure(f"{name} said nothing for {settings.silence_timeout:g} s")
+        idle_s = settings.idle_timeout + self._books.longest_think_s
+        if now > self._books.active + idle_s and self._idle(idle_s):
+            text = f"{name} has sent nothing for {idle_s:g} s, though requests are due and none is in flight"
+            raise await self._child.failure(text)
         load = self._stage.load_s
         limit = None if load is None else load + _drain(self._job) + END_SLACK_S
         if limit is not None and now_ns(self._job) > self._start + int(limit * 1e9):
             raise await self._child.failure(
                 f"{name} has not ended stage {self._stage.index} {limit:g} s after its start"
             )
+
+    def _idle(self, limit_s: float) -> bool:
+        """Whether something should have been sent so long ago."""
+        if self._books.in_flight:
+            return False
+        before = now_ns(self._job) - int(limit_s * 1e9)
+        offset = self._feed.next_offset_s()
+        waits_for_credit = offset is not None and self._start + int(offset * 1e9) < before
+        return waits_for_credit or self._books.due_before(before)
 
     def _closing(self, *, failed: bool) -> Iterator[Records | Event]:
         now = now_ns(self._job)
