@@ -16,7 +16,7 @@ COMPARISON_SCHEMA_VERSION = "1.0"
 Verdict = Literal["pass", "fail", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
 """From best to worst."""
-Method = Literal["welch", "paired", "within_run"]
+Method = Literal["welch", "paired", "prediction", "within_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Effect:
         low, high: two-sided 95 % limits.
         lower, upper: one-sided bounds at ``level``, which decide.
         bca_low, bca_high: two-sided 95 % limits by the bootstrap, to set beside them.
-        method: welch: independent runs. paired: runs in interleaved pairs. within_run: one run a side; the limits say
-            nothing of what another run would give.
+        method: welch: independent runs. paired: runs in interleaved pairs. prediction: one test run against several.
+            within_run: one run a side; the limits say nothing of what another run would give.
         sd: standard deviation between runs (of a pair's difference where paired), log scale.
         degrees: degrees of freedom.
     """

@@ -11,7 +11,12 @@ from ..domain.result import Absent, Measured
 from .format import DASH, Scale, digits, scale_of
 from .regression import limits, slowdown
 
-METHODS = {"welch": "between runs", "paired": "between pairs of runs", "within_run": "within one run"}
+METHODS = {
+    "welch": "between runs",
+    "prediction": "between runs of the baseline",
+    "paired": "between pairs of runs",
+    "within_run": "within one run",
+}
 
 
 def render_csv(comparison: Comparison) -> str:

@@ -108,7 +108,7 @@ class _Regression:
     def _open_job(self) -> JobFolder:
         if self.options.resume is not None:
             job = JobFolder.open(self.options.resume, KIND)
-            if job.facts.get("config_digest") != self.loaded.digest:
+            if job.facts.get("digests") != self._digests():
                 raise ConfigError(
                     f"{self.options.resume} is a study of another configuration",
                     advice=f"go on with its own: -c {self.options.resume / 'config.yaml'}",
@@ -119,8 +119,12 @@ class _Regression:
             kind=KIND,
             name=f"{self.loaded.config.metadata.name}-regression",
             config_yaml=self.loaded.to_yaml(),
-            facts={"config_digest": self.loaded.digest, "command": self.options.command, "spent_s": 0.0},
+            facts={"digests": self._digests(), "command": self.options.command, "spent_s": 0.0},
         )
+
+    def _digests(self) -> list[str]:
+        """What must be the same to go on with a study: the whole configuration, and what both sides became of it."""
+        return [self.loaded.digest, *(arm.config.digest for arm in self.arms.values())]
 
     async def execute(self) -> RegressOutcome:
         self.options.say(f"study {self.job.path}")

@@ -69,6 +69,12 @@ def test_one_run_a_side_is_inconclusive_and_says_why() -> None:
     assert all(isinstance(m.effect, Absent) and "one run" in m.effect.absent for m in found.metrics)
 
 
+def test_a_single_test_run_is_judged_against_several() -> None:
+    for slowdown, verdict in ((0.0, "pass"), (0.3, "fail")):
+        found = compare_arms(Arms(arm("a", 0, runs=8), arm("b", slowdown, runs=1, seed=4)), QUESTION)
+        assert found.verdict == verdict
+
+
 def test_an_odd_run_is_quarantined_and_does_not_decide() -> None:
     baseline, test = arm("a", 0), arm("b", 0, seed=5)
     test[2] = run("odd", 1.9)

@@ -75,6 +75,18 @@ def test_limits_cover_the_truth(blocks: bool) -> None:
     assert covered.mean() == pytest.approx(0.95, abs=0.02)
 
 
+def test_a_single_run_is_held_against_the_spread_of_the_baseline() -> None:
+    rng = np.random.default_rng(9)
+    a, b = rng.normal(0, 0.02, (EXPERIMENTS, 8)), rng.normal(LIMIT, 0.02, (EXPERIMENTS, 1))
+    ratio = log_ratio(a, b, blocks=False)
+    passed, failed = judge(ratio, LIMIT, ratio.p_over(LIMIT))
+    assert passed.mean() == pytest.approx(0.05, abs=0.01)
+    assert failed.mean() == pytest.approx(0.05, abs=0.01)
+    judged = measure(a[0], b[0], LIMIT, blocks=False)
+    assert judged.effect.method == "prediction"
+    assert judged.effect.bca_low is None
+
+
 def test_the_bootstrap_limits_agree_where_there_are_many_runs() -> None:
     rng = np.random.default_rng(6)
     a, b = rng.normal(0, 0.03, 40), rng.normal(0.02, 0.03, 40)

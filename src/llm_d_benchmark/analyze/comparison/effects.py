@@ -81,17 +81,28 @@ def paired(baseline: FloatArray, test: FloatArray) -> LogRatio:
     return LogRatio(d.mean(-1), d.std(-1, ddof=1) / math.sqrt(n), np.full(d.shape[:-1], float(n - 1)))
 
 
+def prediction(baseline: FloatArray, test: FloatArray) -> LogRatio:
+    """One test run (..., 1) against several of the baseline (..., n), taking it to vary as they do: Student's t."""
+    n = baseline.shape[-1]
+    se = baseline.std(-1, ddof=1) * math.sqrt(1 + 1 / n)
+    return LogRatio(test[..., 0] - baseline.mean(-1), se, np.full(se.shape, float(n - 1)))
+
+
 def log_ratio(baseline: FloatArray, test: FloatArray, *, blocks: bool) -> LogRatio:
-    """``paired`` where the runs are in blocks, else ``welch``."""
-    return paired(baseline, test) if blocks else welch(baseline, test)
+    """``paired`` where the runs are in blocks, ``prediction`` of a single test run, else ``welch``."""
+    if blocks:
+        return paired(baseline, test)
+    return prediction(baseline, test) if test.shape[-1] == 1 else welch(baseline, test)
 
 
 def bca(baseline: FloatArray, test: FloatArray, *, blocks: bool, alpha: float = ALPHA) -> tuple[float, float] | None:
     """Two-sided bias-corrected and accelerated bootstrap limits of the log-ratio of one experiment (1-d arrays).
 
     Returns:
-        None where the values do not vary.
+        None where the values do not vary, or there is a single test run.
     """
+    if len(test) < 2:
+        return None
     rng = np.random.default_rng(SEED)
     if blocks:
         d = test - baseline

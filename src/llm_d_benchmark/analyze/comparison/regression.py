@@ -18,6 +18,8 @@ from .outliers import outliers
 from .verdicts import Judged, further_runs, measure, verdict_of, worst
 
 LEAST_RUNS = 2
+LEAST_BASELINE = 5
+"""Runs of the baseline that a single test run can be held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ def _logs(baseline: Arm, test: Arm, ref: MetricRef) -> tuple[FloatArray, FloatAr
     fewest = min(len(baseline.values), len(test.values))
     if fewest == 0:
         return Absent("measured on one side only")
-    if fewest < LEAST_RUNS:
+    single = len(test.values) == 1 and len(baseline.values) >= LEAST_BASELINE
+    if fewest < LEAST_RUNS and not single:
         return Absent("one run a side says nothing of how much runs differ by chance")
     try:
         return slowness(baseline.values, ref.lower_is_better), slowness(test.values, ref.lower_is_better)
@@ -217,7 +220,8 @@ def _without(case: _Case, quarantined: Sequence[Quarantined], question: Question
     keep = [np.array([run not in out for run in arm.runs]) for arm in (case.baseline, case.test)]
     if paired:
         keep = [keep[0] & keep[1]] * 2
-    if min(int(k.sum()) for k in keep) < LEAST_RUNS:
+    left = [int(k.sum()) for k in keep]
+    if left[0] < LEAST_RUNS or left[1] < min(LEAST_RUNS, len(case.test.runs)):
         return None
     return measure(
         case.logs[0][keep[0]], case.logs[1][keep[1]], _log_limit(question), blocks=paired, alpha=question.alpha

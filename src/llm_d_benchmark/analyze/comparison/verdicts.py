@@ -52,7 +52,7 @@ def measure(baseline: FloatArray, test: FloatArray, limit: float, *, blocks: boo
         high=math.expm1(float(ratio.upper(ALPHA / 2))),
         lower=math.expm1(float(ratio.lower(alpha))),
         upper=math.expm1(float(ratio.upper(alpha))),
-        method="paired" if blocks else "welch",
+        method="paired" if blocks else "prediction" if len(test) == 1 else "welch",
         sd=sd,
         degrees=float(ratio.df),
         level=1 - alpha,
@@ -65,6 +65,8 @@ def measure(baseline: FloatArray, test: FloatArray, limit: float, *, blocks: boo
 def _sd(baseline: FloatArray, test: FloatArray, *, blocks: bool) -> float:
     if blocks:
         return float((test - baseline).std(ddof=1))
+    if len(test) == 1:
+        return float(baseline.std(ddof=1))
     return math.sqrt((float(baseline.var(ddof=1)) + float(test.var(ddof=1))) / 2)
 
 
