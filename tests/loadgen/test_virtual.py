@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_d_benchmark.config.load import LoadConfig
 from llm_d_benchmark.config.simulator import SimulatorTargetConfig
@@ -242,6 +244,74 @@ def test_stop_ends_it_and_loses_nothing() -> None:
 def test_it_cannot_be_sharded() -> None:
     with pytest.raises(ConfigError, match="cannot be sharded"):
         run(replace(job({"concurrency": 1}), shard=Shard(0, 2)))
+
+
+def test_a_slow_replica_is_slow() -> None:
+    load = {"concurrency": 2, "num_requests": 40, "output_length": 50}
+    target = {"replicas": 2, "router": {"policy": "round_robin"}, "failures": {"slow_replicas": {"1": 3.0}}}
+    records, _ = run(job(load, target))
+    took = np.sort(records.ints("end") - records.ints("sent"))
+    assert took[25] / took[5] == pytest.approx(3, rel=0.1)
+
+
+def test_a_session_that_keeps_its_replica_finds_its_history() -> None:
+    workload = {"type": "conversation", "turns": 4, "input_length": 200, "output_length": 50}
+    load = {"concurrency": 8, "num_requests": 80, "workload": workload}
+
+    def cached(policy: str) -> float:
+        records, _ = run(job(load, {"replicas": 4, "router": {"policy": policy}}))
+        return float(records.ints("cached_tokens").sum() / records.ints("input_tokens").sum())
+
+    assert cached("session_affinity") > 1.5 * cached("random")
+
+
+TROUBLE: list[dict[str, Any]] = [
+    {},
+    {"http_500_rate": 0.2, "stall_rate": 0.2, "cut_rate": 0.3, "stall_time": 1},
+    {"max_queue": 1},
+]
+POLICIES = ["random", "round_robin", "least_requests", "least_kv", "prefix_aware", "session_affinity", "weighted"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(POLICIES),
+    st.integers(1, 3),
+    st.booleans(),
+    st.integers(0, 10**6),
+    st.sampled_from(
+        [{}, {"http_500_rate": 0.2, "stall_rate": 0.2, "cut_rate": 0.3, "stall_time": 1}, {"max_queue": 1}]
+    ),
+    st.floats(0.5, 30),
+)
+def test_every_request_and_every_block_is_accounted_for(
+    policy: str, replicas: int, apart: bool, seed: int, failures: dict[str, Any], drain: float
+) -> None:
+    lengths = {"distribution": "uniform", "min": 1, "max": 120}
+    workload = {"type": "conversation", "turns": {"distribution": "uniform", "min": 1, "max": 3}, "think_time": 0.2}
+    load = {"request_rate": 40, "arrival": "poisson", "duration": 2, "seed": seed, "timeouts": {"first_token": 2}}
+    load["workload"] = {**workload, "input_length": lengths, "output_length": lengths}
+    target: dict[str, Any] = {"replicas": replicas + apart, "max_num_seqs": 6, "num_gpu_blocks": 60, "seed": seed}
+    target |= {"router": {"policy": policy}, "failures": failures, "max_num_batched_tokens": 64, "max_model_len": 900}
+    if apart:
+        target["disaggregation"] = {"prefill_replicas": 1}
+    work = job(load, target, drain_s=drain)
+    records, events = run(work)
+    ids = records.ints("request_id").tolist()
+    assert len(set(ids)) == len(ids) == sum(e.data["sent"] for e in events if e.type is EventType.INTERVAL)
+    ok = records.labels("status").is_("ok")
+    chunks = records.ragged("chunk_times")
+    np.testing.assert_array_equal(chunks.lengths[ok], records.ints("output_tokens")[ok])
+    assert (records.ints("end") >= records.ints("sent")).all()
+    for row in range(len(records)):
+        assert (np.diff(chunks.row(row)) >= 0).all()
+    deployment = work.options["deployment"]
+    while deployment.loop.run(10_000):
+        pass
+    for replica in deployment.cluster.replicas:
+        engine = replica.engine
+        assert (engine.running, engine.waiting, engine.free_blocks) == (0, 0, 60)
+    assert not deployment.cluster._live
 
 
 def test_it_needs_a_deployment() -> None:
