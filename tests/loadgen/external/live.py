@@ -113,8 +113,9 @@ def matched(records: Records, seen: list[Captured], *, clock: int) -> tuple[npt.
 
 
 def assert_true(records: Records, seen: list[Captured], *, clock: int) -> None:
-    """TTFT, TPOT and start times are those that the server knows, as far as a busy machine allows: a starved client sees
-    tokens late, but never early, and the fastest requests nearly in time.
+    """TTFT, TPOT and start times are those that the server knows, as far as a busy machine allows.
+
+    A starved client sees tokens late, but never early, and those of the fastest requests nearly in time.
     """
     ttft, tpot, true_ttft, true_tpot = matched(records, seen, clock=clock)
     assert 0 < ttft.min() - true_ttft.min() < 0.01
