@@ -16,12 +16,13 @@ ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LLM_D_BENCHMARK
 
 
 def bench(
-    *args: str, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
+    *args: object, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *args],
+        [*COMMAND, *map(str, args)],
         cwd=cwd,
         env={**ENV, **(env or {})},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..domain.errors import ConfigError
+from ..domain.quantities import parse_duration
 from ..domain.schedule import Shard
 
 FAIL_ON = ("slo", "regression", "invalid")
@@ -71,6 +72,25 @@ def start_time(text: str | None) -> int | None:
     if at < time.time_ns():
         raise ConfigError(f"--start-at '{text}' lies in the past", advice="leave time for every machine to get ready")
     return at
+
+
+def moment(option: str, text: str | None) -> int | None:
+    """Epoch ns of an ISO 8601 date or time, or of ``7d``, ``12h`` ago.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text is None:
+        return None
+    try:
+        return time.time_ns() - int(parse_duration(text) * 1e9)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option} '{text}': write 2026-01-31, an ISO 8601 time (UTC), or 7d, 12h ago") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
 def sources(tools: Sequence[str], paths: Sequence[Path]) -> list[tuple[str, Path]]:
