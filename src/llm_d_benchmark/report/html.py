@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..domain.result import Distribution, RunResult, StageResult
@@ -21,6 +14,7 @@ from .api import ReportInput
 from .figures import figures
 from .format import duration, moment
 from .numbers import Numbers
+from .page import environment, plotly_base64, script_json
 from .table import UNSURE, unsure_means
 from .tables import LATENCIES, MORE_LATENCIES, HtmlTable, Tables
 from .verdict import headline_stage, verdict
@@ -54,8 +48,8 @@ def render_html(source: ReportInput) -> str:
         "headline": headline,
         "cards": _cards(result, n, headline[0]) if headline else [],
         "figures": drawn,
-        "figures_json": _script_json([figure.plot() for figure in drawn]),
-        "plotly": _plotly_base64() if drawn else "",
+        "figures_json": script_json([figure.plot() for figure in drawn]),
+        "plotly": plotly_base64() if drawn else "",
         "summary": tables.summary() if result.stages else None,
         "latencies": tables.latencies(LATENCIES),
         "more_latencies": _measured_or_said(tables, result),
@@ -74,7 +68,7 @@ def render_html(source: ReportInput) -> str:
         "noted": _noted(result),
         "unsure_means": f"{UNSURE} {unsure_means(result)}",
     }
-    return _environment().get_template("report.html.j2").render(context)
+    return environment().get_template("report.html.j2").render(context)
 
 
 def _cards(result: RunResult, n: Numbers, stage: StageResult) -> list[Card]:
@@ -158,23 +152,3 @@ def _noted(result: RunResult) -> str:
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-@cache
-def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-@cache
-def _plotly_base64() -> str:
-    """plotly.js, compressed for the page (the browser unpacks it): 2 MB instead of 5 in every run folder."""
-    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-    packer = zlib.compressobj(level=4, wbits=31)
-    return base64.b64encode(packer.compress(script) + packer.flush()).decode("ascii")
-
-
-def _script_json(value: Sequence[Any]) -> Markup:
-    """JSON that no value can use to close its script element."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
