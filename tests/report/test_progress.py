@@ -135,3 +135,16 @@ def test_none_is_silent() -> None:
 def test_an_unknown_mode_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="auto, bar, plain, json or none"):
         make_progress("loud")
+
+
+def test_a_tool_that_tells_nothing_while_it_runs_shows_no_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_d_benchmark.report.progress.PLAIN_EVERY_S", 0.0)
+    out = io.StringIO()
+    with make_progress("plain", out) as shown:
+        shown(Event(EventType.STAGE_START, 0, {"stage": 0, "name": "c=4", "label": "c=4"}))
+        shown(Event(EventType.INTERVAL, 0, {"stage": 0, "start": 0, "end": 10**9, "elapsed": 1.0}))
+        waiting = out.getvalue()
+        shown(Event(EventType.INTERVAL, 0, {"stage": 0, "start": 0, "end": 10**9, "sent": 7, "succeeded": 7}))
+    assert "counted when the stage has ended" in waiting
+    assert "sent 0" not in waiting
+    assert "sent 7" in out.getvalue()

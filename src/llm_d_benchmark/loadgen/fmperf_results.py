@@ -252,7 +252,7 @@ def _stage(rows: _Rows, users: int, asked: _Asked) -> tuple[NativeStage, list[Fi
     begun = int(sent.min())
     window = (begun, begun + round(rows.seconds * 1e9))
     stage = NativeStage(f"c={users}", {"concurrency": users}, records, {}, window, counts(records))
-    return stage, list(_lost(worker[first], request[first], users))
+    return stage, [*_lost(worker[first], request[first], users), *_refused(messages, users)]
 
 
 def _chunks(rows: _Rows, group: IntArray, sent: IntArray) -> tuple[Ragged, Ragged]:
@@ -287,6 +287,17 @@ def _failures(rows: _Rows, group: IntArray, n: int) -> tuple[npt.NDArray[np.bool
     names = Labels.from_list([*kinds])
     codes = np.append(names.codes, -1)[which]
     return which >= 0, Labels(codes.astype(np.int32), names.names), Labels(which.astype(np.int32), tuple(messages))
+
+
+def _refused(messages: Labels, users: int) -> Iterator[Finding]:
+    """Failures of which fmperf tells something else than the cause."""
+    for text, n in messages.counts().items():
+        if text in _NAMED.values():
+            yield plan.warning(
+                "fmperf_failures",
+                f"fmperf, c={users}: {n} requests failed with {text}",
+                "look into the server's log; a server without these fields needs another load generator",
+            )
 
 
 def _lost(worker: IntArray, request: IntArray, users: int) -> Iterator[Finding]:

@@ -18,6 +18,8 @@ from .external.rows import Row, counts, epoch_ns, failure, is_number, measured, 
 
 TOOL = "guidellm"
 REPORT = "benchmarks.json"
+NO_CAP = 10_240
+"""The most requests at once that it allows an open loop without being asked to."""
 
 # Its name -> ours, and what makes it SI. Its "inter_token_latency" is our tpot, its "time_per_output_token" our ntpot.
 _SPREADS = {
@@ -184,6 +186,7 @@ def _stage(benchmark: _Benchmark, asked: tuple[int | None, int | None]) -> Nativ
 def _rows(benchmark: _Benchmark, asked: tuple[int | None, int | None], *, open_loop: bool) -> Iterator[Row]:
     requests = benchmark.requests
     streaming = bool(benchmark.config.backend.get("stream", True))
+    capped = (benchmark.config.strategy.get("max_concurrency") or NO_CAP) < NO_CAP
     sessions: dict[str, int] = {}
     source = _source(requests.successful or [], asked[0])
     by_status = (
@@ -209,7 +212,8 @@ def _rows(benchmark: _Benchmark, asked: tuple[int | None, int | None], *, open_l
                 row["session"] = sessions.setdefault(request.info.conversation_id, len(sessions))
                 row["turn"] = request.info.turn_index
             if open_loop and not request.info.turn_index:
-                row["scheduled"] = row["ready"] = _ns(times.targeted_start)
+                row["scheduled"] = _ns(times.targeted_start)
+                row["ready"] = None if capped else row["scheduled"]  # it does not tell when a cap let one go
             if streaming:
                 row["first_token"] = _ns(times.first_token_iteration)
                 row["last_token"] = _ns(times.last_token_iteration)

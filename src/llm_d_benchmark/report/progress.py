@@ -107,6 +107,8 @@ class _Plain(_Silent):
 
     def _load_line(self) -> str:
         tally = self._tally
+        if not tally.counting:
+            return f"{tally.progress_text()}  (its requests are counted when the stage has ended)"
         parts = [tally.progress_text(), f"sent {count(tally.sent)}", f"ok {count(tally.succeeded)}"]
         parts += [f"failed {count(tally.failed)}", f"in flight {count(tally.in_flight)}"]
         parts += [f"{digits(tally.request_rate)} req/s", f"{digits(tally.token_rate)} tok/s"]

@@ -24,6 +24,8 @@ class Tally:
         self.stage_name = ""
         self.sent = self.succeeded = self.failed = self.cancelled = self.in_flight = 0
         self.errors: dict[str, int] = {}
+        self.counting = True
+        """False while a load generator tells nothing of its requests before its stage has ended."""
         self.ttft_ms: float | None = None
         self.lag_ms = 0.0
         self._seconds: float | None = None
@@ -62,6 +64,7 @@ class Tally:
 
     def _interval(self, event: Event) -> None:
         data = event.data
+        self.counting = "sent" in data
         for name in ("sent", "succeeded", "failed", "cancelled"):
             setattr(self, name, getattr(self, name) + int(data.get(name, 0)))
         self.in_flight = int(data.get("in_flight", 0))

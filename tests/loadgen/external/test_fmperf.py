@@ -143,7 +143,8 @@ def test_failures_chunks_of_several_tokens_and_lost_requests(tmp_path: Path) -> 
     assert records.ragged("chunk_tokens").row(0).tolist() == [2, 1]
     assert records.ints("output_tokens").tolist() == [3, MISSING, MISSING]
     assert records.ints("first_token").tolist()[1] == MISSING
-    assert [f.code for f in result.findings] == ["requests_without_rows"]
+    assert [f.code for f in result.findings] == ["requests_without_rows", "fmperf_failures"]
+    assert "hides the HTTP status" in result.findings[1].message
 
 
 def test_texts_are_taken_out_and_the_rest_parses_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,16 @@ def test_an_open_loop_has_its_schedule() -> None:
     assert stage.records.ints("ready").tolist() == stage.records.ints("scheduled").tolist()
 
 
+def test_a_cap_may_have_held_requests_back(tmp_path: Path) -> None:
+    report = json.loads((SAMPLES / "poisson.json").read_text())
+    report["benchmarks"][0]["config"]["strategy"]["max_concurrency"] = 3
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    (stage,) = TOOL.parse(tmp_path).stages
+    assert stage.records is not None
+    assert set(stage.records.ints("ready").tolist()) == {MISSING}, "lateness of a capped client is not the client's"
+    assert MISSING not in stage.records.ints("scheduled").tolist()
+
+
 def test_failures_and_what_was_never_sent(tmp_path: Path) -> None:
     report = json.loads((SAMPLES / "concurrent.json").read_text())
     requests = report["benchmarks"][0]["requests"]

@@ -17,7 +17,7 @@ from ...domain.endpoint import Endpoint, Secret
 from ...domain.errors import ConfigError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.quantities import parse_duration
-from ...domain.records import MISSING, Records
+from ...domain.records import MISSING, Records, Status
 from ...domain.schedule import Stage, StageOutcome
 from ..api import LoadJob
 from ..native.outcome import OutcomeMeter
@@ -326,7 +326,8 @@ def peak_in_flight(records: Records) -> int:
 def _as_observed(name: str, stage: Stage, records: Records, *, cut: bool) -> Iterator[Finding]:
     """Where the load was not what was asked for."""
     asked = stage.load.concurrency
-    if cut or stage.load.open_loop or asked is None or len(records) < 2 * asked:
+    failed = len(records) - records.labels("status").counts().get(Status.OK, 0)
+    if cut or stage.load.open_loop or asked is None or len(records) < 2 * asked or 2 * failed > len(records):
         return
     peak = peak_in_flight(records)
     if peak < asked:
