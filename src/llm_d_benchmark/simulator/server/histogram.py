@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from prometheus_client.core import HistogramMetricFamily
 
-FOLD_AT = 20_000
+FOLD_AT = 4096
 """Observations kept before they are counted, so that memory is bounded between scrapes."""
 
 

@@ -14,6 +14,8 @@ from .replica import Replica
 from .stream import Answer
 
 POOL = "simulator"
+FOLD_EVERY = 1000
+"""Requests after which what waits to be counted is counted."""
 LATENCY_BUCKETS = (
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60, 120, 180,
     240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600,
@@ -57,6 +59,10 @@ class RouterMetrics(Collector):
         self.scheduler = Histogram(
             "scheduler_e2e_duration_seconds", "End-to-end scheduling latency.", SCHEDULER_BUCKETS, {}
         )
+        self._histograms = (
+            self._duration, self._ttft, self._tpot, self._ntpot, self._input, self._output, self._cached,
+            self.scheduler,
+        )  # fmt: skip
 
     def picked(self, replica: int, seconds: float) -> None:
         """A replica was picked for a request, in so many seconds."""
@@ -85,6 +91,9 @@ class RouterMetrics(Collector):
         self._input.observe(len(answer.ask.prompt))
         self._output.observe(answer.count)
         self._cached.observe(answer.cached or 0)
+        if self.requests % FOLD_EVERY == 0:
+            for histogram in self._histograms:
+                histogram.fold()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._pool()
