@@ -22,7 +22,7 @@ $(VENV)/.local: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q -e '.[local,tokenizers,notebook]' --group dev
+	$(BIN)/python -m pip install -q -e '.[local,tokenizers,notebook,postgresql]' --group dev
 	$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.local
 
