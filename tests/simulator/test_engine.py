@@ -27,7 +27,7 @@ class Ran:
 
 def check_work_conserved(engine: Engine, preemptions: int) -> None:
     """Whoever waits has no place, no token of the budget, or no blocks; and no step is empty."""
-    limits, load = engine.limits, engine._load
+    limits, load = engine.limits, engine.load
     budget = limits.max_num_batched_tokens - load.prefill_tokens - load.decode_seqs
     assert budget >= 0
     assert load.prefill_tokens or load.decode_seqs

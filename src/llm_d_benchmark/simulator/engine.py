@@ -89,7 +89,7 @@ class Engine:
         self._waiting: deque[Progress] = deque()
         self._partial: Progress | None = None  # in the middle of its prompt
         self._whole: list[Progress] = []  # prompts that the planned step completes
-        self._load = StepLoad()
+        self._work = (0, 0.0, 0, 0)  # of the first planned step, as StepLoad has it
         self._ends: FloatArray = np.empty(0)  # of the planned steps
 
     # what a router or a metrics page asks
@@ -103,6 +103,11 @@ class Engine:
     def running(self) -> int:
         """Sequences that hold one of the ``max_num_seqs`` places."""
         return len(self._batch.members) + (self._partial is not None) + len(self._whole)
+
+    @property
+    def load(self) -> StepLoad:
+        """The work of the first of the planned steps."""
+        return StepLoad(*self._work)
 
     @property
     def batch_size(self) -> int:
@@ -190,7 +195,7 @@ class Engine:
             return None
         decoding, duration = tuple(self._batch.members), float(ends[0]) - now
         first, finished = self.end(1)
-        return Step(now, duration, self._load, (*decoding, *(p.request.request_id for p in first)), first, finished)
+        return Step(now, duration, self.load, (*decoding, *(p.request.request_id for p in first)), first, finished)
 
     def begin(self, now: float, most: int = MOST_STEPS) -> FloatArray | None:
         """Plan what happens from now on if nothing arrives: one step, or several that only decode. ``end`` must follow.
@@ -207,9 +212,9 @@ class Engine:
             tokens, pairs = self._prefill(now, admit=self.preemptions == preemptions)
         seqs = len(self._batch.members)
         context = self._batch.context + seqs if seqs else 0
-        self._load = StepLoad(tokens, pairs, seqs, context)
+        self._work = (tokens, pairs, seqs, context)
         if tokens:
-            self._ends = np.array([now + self._pace.step(self._load, number)])
+            self._ends = np.array([now + self._pace.step(self.load, number)])
         else:
             # Whoever was preempted just now is looked at again in the next step.
             steps = 1 if self.preemptions > preemptions else self._batch.steady(most, self._pool.free)

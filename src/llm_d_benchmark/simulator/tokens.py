@@ -24,6 +24,19 @@ _MASK = 2**64 - 1
 _SCRAMBLE, _SHIFT = np.uint64(_MIX[0]), np.uint64(29)
 
 
+class Made(str):
+    """A made prompt that need not be read again to know its seed and its tokens."""
+
+    __slots__ = ("seed", "tokens")
+    seed: int
+    tokens: int
+
+    def __new__(cls, seed: int, tokens: int) -> Made:
+        made = super().__new__(cls, f"~{seed:x}*{tokens}")
+        made.seed, made.tokens = seed, tokens
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class MadePrompts:
     """A ``PromptSizer`` for the virtual clock: exact, and nothing is written out.
@@ -37,7 +50,7 @@ class MadePrompts:
     error: float | None = 0.0
 
     def make(self, rng: np.random.Generator, tokens: int) -> str:
-        return f"~{rng.bit_generator.random_raw():x}*{tokens}"
+        return Made(rng.bit_generator.random_raw(), tokens)
 
     def join(self, *parts: str | tuple[int, ...]) -> str:
         return " ".join(p for p in parts if isinstance(p, str))
@@ -63,8 +76,8 @@ class TokenReader:
 
     def text(self, text: str) -> Ids:
         """Ids of a text. Blanks around made parts are no tokens."""
-        if (made := _MADE.fullmatch(text)) is not None:
-            return self.made(int(made[1], 16), int(made[2]))
+        if isinstance(text, Made):
+            return self.made(text.seed, text.tokens)
         parts, at = [], 0
         for made in _MADE.finditer(text):
             parts += [self._plain(text[at : made.start()]), self.made(int(made[1], 16), int(made[2]))]

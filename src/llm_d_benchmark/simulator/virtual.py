@@ -30,13 +30,14 @@ class VirtualLoop:
 
     def at(self, time: float, call: Callable[..., None], *args: object, rank: int = 1) -> Timer:
         """Call at ``time``, or now where that has passed."""
-        timer: Timer = [max(time, self.now), rank, next(self._order), call, args]
+        timer: Timer = [time if time > self.now else self.now, rank, next(self._order), call, args]
         heapq.heappush(self._timers, timer)
         return timer
 
     @staticmethod
     def cancel(timer: Timer) -> None:
-        timer[3] = None
+        # It waits for its time all the same, but must not keep a request alive so long.
+        timer[3], timer[4] = None, ()
 
     def pause(self) -> None:
         """Let ``run`` return after the present call."""
