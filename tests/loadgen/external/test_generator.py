@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
 from llm_d_benchmark.loadgen.external import process
-from llm_d_benchmark.loadgen.external.process import MARK
+from llm_d_benchmark.loadgen.external.guard import MARK
 from llm_d_benchmark.workload.replay import STAGE_IDS
 from tests.loadgen.external.tools import FakeTool
 from tests.loadgen.fakes import Ran, Sessions, Stages, collect, make_job
@@ -196,6 +199,25 @@ def test_cancelling_the_run_ends_the_tool(tmp_path: Path) -> None:
             await running
 
     asyncio.run(go())
+    assert left_over() == []
+
+
+def test_a_tool_does_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.loadgen.external import test_generator as t\n"
+        "t.run(Path(sys.argv[1]), t.closed(), native={'sleep': 60, 'child': True})"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": "."})
+    try:
+        deadline = time.monotonic() + 30
+        while len(left_over()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(left_over()) >= 2, "the tool and its daemon"
+    finally:
+        killed.kill()
+        killed.wait()
+    while left_over() and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert left_over() == []
 
 

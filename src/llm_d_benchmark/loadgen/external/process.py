@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
+import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from ...domain.errors import GeneratorError
+from .guard import MARK, end_family
 
-MARK = "LLMD_BENCHMARK_TOOL"
-"""Variable that every process of one tool inherits, by which those are found that left its process tree."""
 GRACE_S = 5.0
-POLL_S = 0.05
 PUMP_S = 2.0
 TAIL_LINES = 15
 TAIL_BYTES = 16384
@@ -28,8 +24,9 @@ _CHUNK = 65536
 class ToolProcess:
     """One running command of a tool. ``end`` must be called, whatever happened."""
 
-    def __init__(self, process: Process, mark: str, pump: asyncio.Task[None]) -> None:
+    def __init__(self, process: Process, mark: str, pump: asyncio.Task[None], guard: Process | None = None) -> None:
         self._process = process
+        self._guard = guard
         self._mark = mark
         self._pump = pump
 
@@ -37,7 +34,7 @@ class ToolProcess:
     async def start(
         argv: Sequence[str], *, env: Mapping[str, str | None], cwd: Path, log: Path, hide: Sequence[str]
     ) -> ToolProcess:
-        """Start a command.
+        """Start a command, and beside it a guard that ends it should this process die.
 
         Args:
             env: variables over the inherited ones; None unsets one.
@@ -57,7 +54,13 @@ class ToolProcess:
             raise GeneratorError(f"{argv[0]} cannot be started: {error.strerror or error}") from None
         assert process.stdout is not None
         pump = asyncio.create_task(_pump(process.stdout, log, [h.encode() for h in hide if h]))
-        return ToolProcess(process, mark, pump)
+        guard = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "llm_d_benchmark.loadgen.external.guard"),
+            *(str(process.pid), mark, str(GRACE_S)),
+            stdin=PIPE,
+            start_new_session=True,
+        )
+        return ToolProcess(process, mark, pump, guard)
 
     async def wait(self, timeout_s: float) -> int | None:
         """The exit code (negative: a signal), or None where it still runs after so many seconds."""
@@ -70,44 +73,13 @@ class ToolProcess:
         await asyncio.shield(self._end())
 
     async def _end(self) -> None:
-        if await self._signal(signal.SIGTERM, GRACE_S):
-            await self._signal(signal.SIGKILL, GRACE_S)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), GRACE_S)
-        with suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(self._pump, PUMP_S)
-
-    async def _signal(self, number: signal.Signals, wait_s: float) -> bool:
-        """Send a signal to every process of the tool; whether some are left after the wait."""
-        loop = asyncio.get_running_loop()
-        family = await asyncio.to_thread(self._family)
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.send_signal(number)
-        deadline = loop.time() + wait_s
-        while family and loop.time() < deadline:
-            family = [member for member in family if _alive(member)]
-            if not family:
-                break
-            await asyncio.sleep(POLL_S)
-        # What a dying process started in its last moments was in no list.
-        return bool(await asyncio.to_thread(self._family))
-
-    def _family(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-                ours = process.pid == self._process.pid or process.environ().get(MARK) == self._mark
-                if ours and _alive(process):
-                    found.append(process)
-        return found
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        await asyncio.to_thread(end_family, self._process.pid, self._mark, GRACE_S)
+        for wait in (self._process.wait(), self._pump):
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(wait, PUMP_S)
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            await self._guard.wait()
 
 
 async def _pump(stream: asyncio.StreamReader, log: Path, hide: Sequence[bytes]) -> None:
@@ -139,3 +111,6 @@ def log_tail(log: Path) -> str:
         lines = []
     tail = [line[:300] for line in lines if line.strip()][-TAIL_LINES:]
     return "\n".join(f"    {line}" for line in tail) if tail else "    (it wrote nothing)"
+
+
+__all__ = ["MARK", "ToolProcess", "log_tail", "redact"]
