@@ -84,6 +84,12 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
             f"{name} replays traces with timestamp (ms), input_length, output_length and hash_ids a line",
             "give such a .jsonl file (Mooncake's form), or use the native generator",
         )
+    if kind == "trace" and "tokenizer" not in config.native:
+        yield plan.error(
+            "trace_tokenizer",
+            f"{name} makes the prompts of a trace only with a tokenizer of the model hub: it does not find one in a folder",
+            "set native: {tokenizer: {name: ORG/MODEL}}, or use the native generator",
+        )
     if kind == "shared_prefix":
         shared = plan.options(SharedPrefixOptions, config)
         if shared.prefix_length.distribution != "fixed":
@@ -193,7 +199,7 @@ def _trace(tool: ToolStage) -> dict[str, Any]:
     synthesis: dict[str, Any] = {"speedupRatio": float(tool.stage.load.arrival.get("speedup", 1.0))}
     if options.max_input is not None:
         synthesis["maxIsl"] = options.max_input
-    return out | {"synthesis": synthesis, "prompts": {"blockSize": options.block_size}}
+    return out | {"synthesis": synthesis, "blockSize": options.block_size}
 
 
 def distribution(length: Length) -> dict[str, Any]:

@@ -159,8 +159,14 @@ def test_workloads(tmp_path: Path) -> None:
     settings = {"arrival": {"type": "trace", "speedup": 2}, "workload": trace}
     benchmark = native(tmp_path, settings)[0]["benchmark"]
     assert benchmark["datasets"][0]["format"] == "mooncake_trace"
+    assert benchmark["datasets"][0]["blockSize"] == 512
     assert benchmark["datasets"][0]["synthesis"] == {"speedupRatio": 2.0, "maxIsl": 99}
     assert benchmark["phases"][0]["type"] == "fixed_schedule"
+
+
+def test_a_trace_needs_a_tokenizer_of_the_hub() -> None:
+    trace = {"arrival": "trace", "workload": {"type": "trace", "path": "t.jsonl"}}
+    assert "trace_tokenizer" not in codes({**trace, "native": {"tokenizer": {"name": "org/model"}}})
 
 
 def test_limits_of_goodput(tmp_path: Path) -> None:
@@ -176,6 +182,7 @@ def test_limits_of_goodput(tmp_path: Path) -> None:
         ({"arrival": {"type": "ramp", "from": 1, "to": 5}}, "arrival_unsupported", Severity.ERROR),
         ({"workload": {"type": "dataset", "path": "x"}}, "workload_unsupported", Severity.ERROR),
         ({"workload": {"type": "trace", "path": "x.csv"}}, "trace_unsupported", Severity.ERROR),
+        ({"workload": {"type": "trace", "path": "x.jsonl"}}, "trace_tokenizer", Severity.ERROR),
         ({"retries": {"max": 2}}, "key_without_effect", Severity.WARNING),
         ({"concurrency": 5, "duration": 60}, "prompts_repeat", Severity.INFO),
     ],
