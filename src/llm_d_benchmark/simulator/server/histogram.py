@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ FOLD_AT = 4096
 
 
 class Histogram:
-    """One histogram with fixed labels. ``observe`` and ``observe_many`` are for the hot path."""
+    """One histogram with fixed labels. ``observe`` is for the hot path."""
 
     def __init__(self, name: str, documentation: str, buckets: Sequence[float], labels: dict[str, str]) -> None:
         self.name, self._documentation, self._labels = name, documentation, labels
@@ -24,11 +23,6 @@ class Histogram:
         self._pending: list[float] = []
         self.observe = self._pending.append
         """Takes one value."""
-
-    def observe_many(self, value: float, times: int) -> None:
-        """Takes one value ``times`` times."""
-        self._counts[bisect_left(self._limits, value)] += times
-        self._sum += value * times
 
     def fold(self) -> None:
         """Count what was observed since the last time."""
@@ -44,15 +38,10 @@ class Histogram:
         if len(self._pending) >= FOLD_AT:
             self.fold()
 
-    @property
-    def count(self) -> int:
+    def above(self, bound: float) -> int:
+        """How many values were above one of its bounds."""
         self.fold()
-        return int(self._counts.sum())
-
-    @property
-    def sum(self) -> float:
-        self.fold()
-        return self._sum
+        return int(self._counts[self._limits.index(bound) + 1 :].sum())
 
     def family(self, name: str | None = None) -> HistogramMetricFamily:
         """The histogram as the Prometheus client writes it, under another name where one is given."""

@@ -10,7 +10,7 @@ from ..engine import Engine
 from ..progress import Progress
 from .clock import Alarm, Clock, monotonic_ns
 from .stream import Answer
-from .vllm_metrics import LATE_S, EngineState, VllmMetrics
+from .vllm_metrics import EngineState, VllmMetrics
 
 
 class Replica:
@@ -109,72 +109,79 @@ class Replica:
 
     def _emit(self, end: float) -> None:
         """Write the tokens of the step that has ended, and begin the next."""
-        now = monotonic_ns()
+        due, metrics, answers = self._clock.wall(end), self.metrics, self._answers
         decoding = self.engine.decoding
         first, finished = self.engine.end(1)
         done = {progress.request.request_id for progress in finished}
-        written = self._decoded(decoding, done, now)
-        prompts = sum(self._first(progress, done, now) for progress in first)
+        tokens, prompts = self._decoded(decoding, done, due), 0
+        for progress in first:
+            if (answer := answers.get(progress.request.request_id)) is not None:
+                tokens += 1
+                prompts += self._prefilled(answer, progress, done, due)
         for progress in finished:
-            self._finished(progress, now)
-        metrics = self.metrics
+            if (answer := answers.pop(progress.request.request_id, None)) is not None:
+                answer.last_token(progress)
+                self._stamp(answer, due)
+                self._finished(answer, progress)
         metrics.prompt_tokens += prompts
-        metrics.generation_tokens += written + len(first)
-        metrics.iteration.observe(prompts + written + len(first))
-        self._sent(self._clock.wall(end), written + len(first))
+        metrics.generation_tokens += tokens
+        metrics.iteration.observe(prompts + tokens)
+        metrics.fold_if_long()
         self._begin(end)
 
-    def _decoded(self, decoding: Sequence[int], done: set[int], now: int) -> int:
-        """One more token for each of these requests; the last one of those in ``done`` is left to ``_finished``."""
-        answers, itl, written = self._answers, self.metrics.itl.observe, 0
+    def _decoded(self, decoding: Sequence[int], done: set[int], due: int) -> int:
+        """One more token for each of these requests, but those in ``done``; how many get one, those included."""
+        answers, tokens = self._answers, 0
+        itl, lateness = self.metrics.itl.observe, self.metrics.lateness.observe
         for request_id in decoding:
             answer = answers.get(request_id)
             if answer is None:
                 continue  # its client has left
-            written += 1
-            itl((now - answer.last) * 1e-9)
-            answer.last = now
+            tokens += 1
             if request_id in done:
                 continue
-            if not answer.plain:
+            if answer.plain:
+                # Answer.token, written out: this is the loop that limits how much one core can serve.
+                words, place, template = answer.words, answer.place, answer.template
+                word = words[place]
+                answer.place = place + 1 if place + 1 < len(words) else 0
+                answer.count += 1
+                answer.write(template.heads[len(word)] + word + template.suffix)
+            else:
                 answer.token()
-                continue
-            # Answer.token, written out: this is the loop that limits how much one core can serve.
-            words, place, template = answer.words, answer.place, answer.template
-            word = words[place]
-            answer.place = place + 1 if place + 1 < len(words) else 0
-            answer.count += 1
-            answer.write(template.heads[len(word)] + word + template.suffix)
-        return written
+            now = monotonic_ns()
+            itl((now - answer.last) * 1e-9)
+            lateness((now - due) * 1e-9)
+            answer.last = now
+        return tokens
 
-    def _first(self, progress: Progress, done: set[int], now: int) -> int:
+    def _prefilled(self, answer: Answer, progress: Progress, done: set[int], due: int) -> int:
         """A prompt was completed: its tokens. After a preemption the answer goes on, and there are no new ones."""
-        answer = self._answers.get(progress.request.request_id)
-        if answer is None:
-            return 0
         again = answer.count > 0
-        if again:
-            self.metrics.itl.observe((now - answer.last) * 1e-9)
-        else:
-            answer.first = now
-            if answer.cached is None:
-                answer.cached = progress.cached_tokens
-            self.metrics.ttft.observe((now - answer.here) * 1e-9)
-        answer.last = now
+        if answer.cached is None:
+            answer.cached = progress.cached_tokens
         if answer.request_id not in done:
             answer.token() if again else answer.first_token()
+            self._stamp(answer, due)
         return 0 if again else progress.request.prompt_tokens
 
-    def _finished(self, progress: Progress, now: int) -> None:
-        """The last token, and vLLM's figures of the request in real seconds."""
-        answer = self._answers.pop(progress.request.request_id, None)
-        if answer is None:
-            return
-        answer.last_token(progress)
+    def _stamp(self, answer: Answer, due: int) -> None:
+        """A token has been written."""
+        now, metrics = monotonic_ns(), self.metrics
+        if answer.first:
+            metrics.itl.observe((now - answer.last) * 1e-9)
+        else:
+            answer.first = now
+            metrics.ttft.observe((now - answer.here) * 1e-9)
+        metrics.lateness.observe((now - due) * 1e-9)
+        answer.last = now
+
+    def _finished(self, answer: Answer, progress: Progress) -> None:
+        """vLLM's figures of a request that is done, in real seconds."""
         metrics = self.metrics
         queue = ((progress.started or progress.arrived) - progress.arrived) / self._clock.speed
         ttft = (answer.first - answer.here) * 1e-9
-        decode = (now - answer.first) * 1e-9
+        decode = (answer.last - answer.first) * 1e-9
         metrics.finished[answer.reason] += 1
         metrics.e2e.observe(ttft + decode)
         metrics.queue.observe(queue)
@@ -187,11 +194,3 @@ class Replica:
         metrics.max_tokens.observe(answer.ask.max_tokens)
         if answer.ended is not None:
             answer.ended(answer, True)
-
-    def _sent(self, due: int, written: int) -> None:
-        late = (monotonic_ns() - due) * 1e-9
-        metrics = self.metrics
-        metrics.lateness.observe_many(late, written)
-        if late > LATE_S:
-            metrics.late += written
-        metrics.fold_if_long()

@@ -26,7 +26,7 @@ ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16
 LATENESS_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 REASONS = ("stop", "length", "abort", "error")
 LATE_S = 0.002
-"""An emission later than this counts as late."""
+"""An emission later than this counts as late; one of the bounds above."""
 
 
 def one_two_five(limit: int) -> list[int]:
@@ -68,7 +68,6 @@ class VllmMetrics(Collector):
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self.finished: Counter[str] = Counter()
-        self.late = 0
         self._histograms: list[Histogram] = []
         tokens = one_two_five(max_model_len)
         make = self._histogram
@@ -90,7 +89,7 @@ class VllmMetrics(Collector):
         self.iteration = make("iteration_tokens_total", "Number of tokens per engine_step.", ITERATION_BUCKETS)
         self.lateness = Histogram(
             "llm_d_benchmark_simulator_emission_lateness_seconds",
-            "How long after its time by the model a token was written to its connection.",
+            "How long after its time by the model the kernel had a token.",
             LATENESS_BUCKETS,
             self._labels,
         )
@@ -135,7 +134,7 @@ class VllmMetrics(Collector):
             f"Tokens written more than {LATE_S * 1000:g} ms after their time by the model.",
             labels=list(self._labels),
         )
-        late.add_metric(list(self._labels.values()), self.late)
+        late.add_metric(list(self._labels.values()), self.lateness.above(LATE_S))
         yield late
         info = GaugeMetricFamily(
             "vllm:cache_config_info",
