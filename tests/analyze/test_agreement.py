@@ -34,7 +34,9 @@ def ran(*stages: tuple[str, Records, dict[str, Any]], seconds: float = 40.0) -> 
             more = {"generator": name} if e.type is EventType.STAGE_START else {}
             more |= {"told": told} if told and e.type is EventType.STAGE_END else {}
             events.append(Event(e.type, e.time, {**e.data, **more}))
-    return analyze(run_input([records for _, records, _ in stages], events))
+    generators = [{"type": name} for name, _, _ in stages]
+    spec = {"benchmark": {"load_generators": generators}}
+    return analyze(run_input([records for _, records, _ in stages], events, spec=spec))
 
 
 def requests(stage: int, n: int = 400, **how: Any) -> Records:
@@ -145,6 +147,26 @@ def test_a_generator_that_differs_from_itself_is_evidence_of_drift() -> None:
     found = metric(group, "ttft.p50").differences
     assert [(d.first, d.second) for d in found] == [(0, 1), (2, 3)], "first turn with first, second with second"
     assert all("drift" in codes(d) for d in found)
+
+
+def test_a_generator_that_is_listed_twice_is_one() -> None:
+    stages = [("native", 0.05), ("guidellm", 0.07), ("native", 0.06)]
+    (group,) = ran(*((name, requests(i, ttft=t), {}) for i, (name, t) in enumerate(stages))).agreement
+    found = metric(group, "ttft.p50").differences
+    assert [(d.first, d.second) for d in found] == [(0, 1)], "the second native has no partner, and is evidence"
+    assert "drift" in codes(found[0])
+    assert group.stages == [0, 1, 2]
+
+
+def test_a_client_that_takes_its_time_between_requests_explains_late_answers_and_not_early_ones() -> None:
+    closed = {"rate": None, "concurrency": 8}
+    slow = requests(1, 800, rate=20, ttft=0.07)  # 4.4 in flight: 180 ms between an answer and the next request
+    quick = requests(0, 800, rate=36, ttft=0.05)
+    result = ran(("native", quick, dict(closed)), ("guidellm", slow, dict(closed)), seconds=22.0)
+    assert "client_pause" in codes(only(result, "ttft.p50"))
+    early = requests(1, 800, rate=20, ttft=0.03)
+    result = ran(("native", quick, dict(closed)), ("guidellm", early, dict(closed)), seconds=22.0)
+    assert "client_pause" not in codes(only(result, "ttft.p50"))
 
 
 def test_only_the_same_loads_are_compared() -> None:

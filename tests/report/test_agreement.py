@@ -29,7 +29,7 @@ def result() -> RunResult:
 
 def test_a_line_for_each_pair_and_cause_and_none_for_what_another_implies(result: RunResult) -> None:
     assert agreement.differences(result, GROUP) == [
-        "guidellm against native: TTFT p50 −30 %. R" + CAUSE.message[1:] + ".",
+        "guidellm against native: TTFT p50 −30 %. Why: " + CAUSE.message + ".",
         "guidellm against native: E2E p50 +20 %. U" + agreement.UNEXPLAINED[1:] + ".",
     ]
     assert agreement.sentence(GROUP) == (
@@ -53,7 +53,7 @@ def test_every_report_says_it(result: RunResult, form: str) -> None:
     assert "native, guidellm, aiperf at c=8" in text
     assert "TTFT p50 −30 %" in text
     assert "in flight on average (8 were asked for)" in text.replace("\\", "")
-    assert "nexplained" in text
+    assert "Unexplained" in text
     assert "it weights" in text
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
+from ..config.model import LoadGeneratorSpec
 from ..domain.result import Agreement, Difference, Measured, MetricAgreement, Reading, Reason, Scalar, StageResult
 from .causes import Pair, causes
 from .gather import StageData
@@ -38,15 +39,19 @@ class _Member:
 
 
 def agreement(
-    data: Sequence[StageData], stages: Sequence[StageResult], reasons: Sequence[Reason] = ()
+    data: Sequence[StageData],
+    stages: Sequence[StageResult],
+    generators: Sequence[LoadGeneratorSpec] = (),
+    reasons: Sequence[Reason] = (),
 ) -> list[Agreement]:
     """Groups of stages with the same load by different generators; stages alone whose tool says otherwise than we.
 
     Args:
+        generators: as configured; one that is listed again, with the same configuration, is the same one.
         reasons: why the run is not valid, if it is not: they may be why a stage differs.
     """
     measured = [Measurement(d, s) for d, s in zip(data, stages, strict=True)]
-    groups = _groups(measured)
+    groups = _groups(measured, generators)
     found = [_compare(members, reasons) for members in groups]
     grouped = {m.stage for members in groups for m in members}
     for m in measured:
@@ -56,7 +61,7 @@ def agreement(
     return sorted(found, key=lambda a: min(a.stages))
 
 
-def _groups(measured: Sequence[Measurement]) -> list[list[_Member]]:
+def _groups(measured: Sequence[Measurement], generators: Sequence[LoadGeneratorSpec]) -> list[list[_Member]]:
     """Stages by load, where at least two generators ran it."""
     by_load: dict[str, list[_Member]] = {}
     turns: dict[tuple[str, str], int] = {}
@@ -64,10 +69,18 @@ def _groups(measured: Sequence[Measurement]) -> list[list[_Member]]:
         load = load_key(m)
         if load is None:
             continue
-        generator = f"{m.data.window.position}:{m.result.load_generator}"
+        generator = _generator(m, generators)
         turns[load, generator] = turns.get((load, generator), -1) + 1
         by_load.setdefault(load, []).append(_Member(m, generator, turns[load, generator]))
     return [members for members in by_load.values() if len({m.generator for m in members}) > 1]
+
+
+def _generator(m: Measurement, generators: Sequence[LoadGeneratorSpec]) -> str:
+    """Which generator it is: the first that is listed with this type and configuration."""
+    position, name = m.data.window.position, m.result.load_generator
+    if position is not None and position < len(generators):
+        position = next(i for i, g in enumerate(generators) if g == generators[position])
+    return f"{position}:{name}"
 
 
 def load_key(m: Measurement) -> str | None:

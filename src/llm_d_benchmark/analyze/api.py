@@ -9,6 +9,7 @@ from typing import Any
 from ..config.model import BenchmarkConfig
 from ..domain.events import Event
 from ..domain.records import Records
+from ..domain.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class RunInput:
         config: the resolved configuration.
         events: every event of the run, in order.
         parts: iterates over the records in batches of bounded size, in no particular order; may be called again.
+        samples: iterates over the time series of the collectors, likewise.
         complete: false when the run was interrupted or its process died (status becomes "partial").
     """
 
@@ -32,3 +34,4 @@ class RunInput:
     parts: Callable[[], Iterable[Records]]
     complete: bool = True
     missing_shards: Sequence[int] = ()
+    samples: Callable[[], Iterable[Samples]] = tuple

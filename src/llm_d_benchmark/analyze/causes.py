@@ -253,20 +253,58 @@ def _definition(pair: Pair) -> Iterator[Why]:
             yield Why("definition", f"{_name(m)} kept no requests, so this is its own figure; {note}")
 
 
+def _slower(pair: Pair) -> Measurement | None:
+    """The stage that did worse on a latency or a rate; None of other metrics."""
+    sign = 1 if pair.base in _LATENCY else -1 if pair.base in _THROUGHPUT else 0
+    return None if not sign else pair.second if pair.difference * sign > 0 else pair.first
+
+
 def _client(pair: Pair) -> Iterator[Why]:
     """A client that was itself late measures itself."""
-    for m in pair.both:
-        for reason in pair.reasons:
-            if reason.stage == m.result.index and reason.code in ("schedule_delay", "loop_lag"):
-                yield Why("client", f"the client of {_name(m)} was late: {reason.message}")
+    slow = _slower(pair)
+    for reason in pair.reasons if slow is not None else ():
+        if slow is not None and reason.stage == slow.result.index and reason.code in ("schedule_delay", "loop_lag"):
+            said = reason.message.removeprefix(f"stage {slow.result.name}: ")
+            yield Why("client", f"the client of {_name(slow)} was late: {said}")
+
+
+def _client_pause(pair: Pair) -> Iterator[Why]:
+    """In a closed loop a user sends again at once; a client that takes its time over that also reads late."""
+    slow = _slower(pair)
+    if slow is None or pair.base not in _LATENCY or pair.first.data.window.rate is not None:
+        return
+    fast = pair.first if slow is pair.second else pair.second
+    pauses, apart = [_pause(m) for m in (slow, fast)], _apart(pair)
+    if pauses[0] is None or pauses[1] is None or apart is None:
+        return
+    if pauses[0] - pauses[1] >= max(0.001, SHARE * apart):
+        text = (
+            f"{_name(slow)} took {pauses[0] * 1e3:.3g} ms from an answer to the user's next request, {_name(fast)} "
+            f"{pauses[1] * 1e3:.3g} ms: a client that is so busy also sees answers late"
+        )
+        yield Why("client_pause", text)
+
+
+def _pause(m: Measurement) -> float | None:
+    """Seconds between an answer and the next request of the same user of a closed loop, on average."""
+    asked, found, rate = m.data.window.concurrency, m.metrics.concurrency, m.metrics.requests_per_second
+    if asked is None or not (isinstance(found, Measured) and isinstance(rate, Measured)) or rate.value <= 0:
+        return None
+    return max(0.0, asked - found.value) / rate.value
+
+
+def _apart(pair: Pair) -> float | None:
+    """By how many seconds the two differ on a latency."""
+    base, _, level = pair.metric.name.partition(".")
+    found = [getattr(m.metrics, base) for m in pair.both]
+    values = [d.at(level) if isinstance(d, Distribution) else None for d in found]
+    return None if values[0] is None or values[1] is None else abs(values[1] - values[0])
 
 
 def _unsteady(pair: Pair) -> Iterator[Why]:
-    if pair.base not in (*_LATENCY, *_THROUGHPUT):
-        return
-    for m in pair.both:
-        if m.result.steady_state.steady is False:
-            yield Why("not_steady", f"the stage of {_name(m)} was not steady: {m.result.steady_state.message}")
+    slow = _slower(pair)
+    if slow is not None and slow.result.steady_state.steady is False:
+        yield Why("not_steady", f"the stage of {_name(slow)} was {slow.result.steady_state.message}")
 
 
 def _drift(pair: Pair) -> Iterator[Why]:
@@ -293,6 +331,7 @@ _CAUSES: tuple[Callable[[Pair], Iterator[Why]], ...] = (
     _connections,
     _definition,
     _client,
+    _client_pause,
     _unsteady,
     _drift,
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..domain.records import MISSING
 from ..domain.result import Distribution, Measured, OwnFigure, Scalar, Why
+from .gather import Table
 from .metrics import View, per_request
 from .percentiles import Ecdf, FloatArray
 from .readings import LATENCY_FLOOR_S, Measurement
@@ -19,6 +20,8 @@ from .reported import counts, figures
 TOLERANCE = 0.02
 MATCH = 0.005
 """A definition explains a figure when it gives it to within this fraction."""
+OUTSIDE = "it takes in requests that were sent outside the window"
+TO_THE_END = "it takes the end of the response, not its last content"
 _BASES = ("ttft", "tpot", "itl", "ntpot", "e2e")
 _LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 _SCALARS = {
@@ -125,13 +128,12 @@ def _take(values: FloatArray, statistic: str) -> float:
 def _latencies(v: View, base: str, statistic: str) -> Iterator[tuple[str, float, str]]:
     whole = v.table.where(v.table.status("ok"))
     if len(whole) != len(v.ok):
-        yield "whole_stage", _take(per_request(whole)[base], statistic), "it takes the warm-up and cool-down in"
+        yield "whole_stage", _take(per_request(whole)[base], statistic), OUTSIDE
     if base in ("e2e", "tpot", "ntpot"):
-        yield (
-            "until_end",
-            _take(_until_end(v, base), statistic),
-            "it takes the end of the response, not its last content",
-        )
+        yield "until_end", _take(_until_end(v.ok, base), statistic), TO_THE_END
+        if len(whole) != len(v.ok):
+            both = _take(_until_end(whole, base), statistic)
+            yield "whole_stage_until_end", both, f"{OUTSIDE}, and {TO_THE_END.removeprefix('it ')}"
     if base in ("ttft", "e2e"):
         scheduled = per_request(v.ok)[f"{base}_scheduled"]
         connect = np.where(v.ok.known("connect"), v.ok["connect"], 0) / 1e9
@@ -145,10 +147,10 @@ def _latencies(v: View, base: str, statistic: str) -> Iterator[tuple[str, float,
             yield "failed_as_zero", mean, "it counts failed requests with a latency of 0"
 
 
-def _until_end(v: View, base: str) -> FloatArray:
-    ended, tokens = v.ok.seconds("end", "sent"), np.maximum(v.ok["output_tokens"], 1).astype(float)
+def _until_end(t: Table, base: str) -> FloatArray:
+    ended, tokens = t.seconds("end", "sent"), np.maximum(t["output_tokens"], 1).astype(float)
     if base == "tpot":
-        return (ended - per_request(v.ok)["ttft"]) / np.where(tokens > 1, tokens - 1, np.nan)
+        return (ended - per_request(t)["ttft"]) / np.where(tokens > 1, tokens - 1, np.nan)
     return ended / tokens if base == "ntpot" else ended
 
 

@@ -56,7 +56,7 @@ def analyze(run: RunInput) -> RunResult:
         saturations=knees,
         slos=slos,
         slo_score=score(slos),
-        agreement=agreement(data, stages, valid.reasons),
+        agreement=agreement(data, stages, benchmark.load_generators, valid.reasons),
         findings=findings(run, stages, requests, valid.identities),
         missing_shards=tuple(run.missing_shards),
     )

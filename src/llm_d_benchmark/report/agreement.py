@@ -104,10 +104,11 @@ def differences(result: RunResult, group: Agreement) -> list[str]:
     lines: dict[tuple[int, int, str], list[str]] = {}
     for metric in group.metrics:
         for d in told(group, metric):
-            lines.setdefault((d.first, d.second, why(d)), []).append(f"{title_of(metric.metric)} {_amount(metric, d)}")
+            cause = f"Why: {why(d)}" if d.whys else UNEXPLAINED.capitalize()
+            lines.setdefault((d.first, d.second, cause), []).append(f"{title_of(metric.metric)} {_amount(metric, d)}")
     ordered = sorted(lines.items(), key=lambda item: item[0][:2])
     return [
-        f"{names[second]} against {names[first]}: {', '.join(amounts)}. {cause[0].upper()}{cause[1:]}."
+        f"{names[second]} against {names[first]}: {', '.join(amounts)}. {cause}."
         for (first, second, cause), amounts in ordered
     ]
 
@@ -144,10 +145,15 @@ def why(d: Difference) -> str:
 
 
 def _names(result: RunResult, group: Agreement) -> dict[int, str]:
-    """Each stage by its generator, with its own name where a generator has several here."""
+    """Each stage by its generator, numbered where a generator has several here."""
     stages = [_stage(result, index) for index in group.stages]
-    several = len({s.load_generator for s in stages}) < len(stages)
-    return {s.index: f"{s.load_generator} ({s.name})" if several else s.load_generator for s in stages}
+    all_names = [s.load_generator for s in stages]
+    names = {}
+    for position, stage in enumerate(stages):
+        name = stage.load_generator
+        number = all_names[: position + 1].count(name)
+        names[stage.index] = f"{name} #{number}" if all_names.count(name) > 1 else name
+    return names
 
 
 def _stage(result: RunResult, index: int) -> StageResult:

@@ -114,7 +114,8 @@ def _agreement(console: Console, result: RunResult) -> None:
             header, rows = agreement.text_rows(result, group)
             shown = Table(box=_BOX, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
             for i, title in enumerate(header):
-                shown.add_column(escape(title), justify="left" if i in (0, len(header) - 1) else "right")
+                words = i in (0, len(header) - 1)
+                shown.add_column(escape(title), justify="left" if words else "right", no_wrap=words)
             for row in rows:
                 shown.add_row(*(escape(cell) for cell in row))
             console.print(shown)
