@@ -137,6 +137,14 @@ def test_what_it_does_not_report_is_cancelled_and_flagged(tmp_path: Path) -> Non
     assert "2 requests" in finding["message"]
 
 
+def test_one_that_dies_when_all_is_measured_spoils_nothing(tmp_path: Path) -> None:
+    ran = run("dies_at_the_end", tmp_path)
+    assert ran.error is None
+    assert ran.labels("status") == ["ok"] * 6
+    (finding,) = ran.of(EventType.FINDING)
+    assert "exit code 9" in finding["message"]
+
+
 def test_a_note_is_a_finding_and_the_run_goes_on(tmp_path: Path) -> None:
     ran = run("note_in_stage", tmp_path)
     assert ran.error is None

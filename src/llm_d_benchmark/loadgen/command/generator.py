@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from ...config.load import LoadConfig
 from ...domain.errors import ConfigError, GeneratorError
-from ...domain.events import Event, Finding
+from ...domain.events import Event, Finding, Severity
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
 from ...domain.version import VERSION
@@ -28,7 +28,7 @@ from .messages import (
     TlsInfo,
 )
 from .settings import findings, settings_of
-from .stage import StageRun
+from .stage import StageRun, now_ns
 
 QUIT_S = 5.0
 
@@ -57,8 +57,8 @@ class CommandLoadGenerator:
                     return
                 last = run.outcome
                 not_before = _next_start(job, stage, not_before)
-            if not job.stop.is_set():
-                await _part(child, ready)
+            if not job.stop.is_set() and (finding := await _part(child, ready)) is not None:
+                yield finding.event(now_ns(job))
 
 
 async def _greet(child: Child, job: LoadJob) -> Ready:
@@ -130,19 +130,27 @@ def _next_start(job: LoadJob, stage: Stage, not_before: int | None) -> int | Non
     return not_before + int((stage.load_s + float(job.options.get("drain_s", 60.0))) * 1e9)
 
 
-async def _part(child: Child, ready: Ready) -> None:
-    """Let it end by itself; everything is measured, so one that does not is only ended."""
+async def _part(child: Child, ready: Ready) -> Finding | None:
+    """Let it end by itself. Everything is measured, so one that fails now spoils nothing: a finding says so."""
     child.send(Quit())
     deadline = time.monotonic() + QUIT_S
-    while (left := deadline - time.monotonic()) > 0:
-        match await child.receive(left):
-            case Done():
-                await child.exited(left)
-                return
-            case ErrorNote() as note:
-                raise await child.failure(f"{ready.name}: {note.message}")
-            case _:
-                continue
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            match await child.receive(left):
+                case Done():
+                    await child.exited(left)
+                    return None
+                case ErrorNote() as note:
+                    raise GeneratorError(note.message)
+                case _:
+                    continue
+    except GeneratorError as error:
+        return _untidy(f"{ready.name} failed after its last stage: {error.message}", child)
+    return _untidy(f"{ready.name} did not end within {QUIT_S:g} s of its last stage", child)
+
+
+def _untidy(text: str, child: Child) -> Finding:
+    return Finding("generator_end", Severity.WARNING, f"{text}; the measurements are whole", f"its log: {child.log}")
 
 
 __all__ = ["CommandLoadGenerator"]
