@@ -87,7 +87,7 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
     if kind == "trace" and "tokenizer" not in config.native:
         yield plan.error(
             "trace_tokenizer",
-            f"{name} makes the prompts of a trace only with a tokenizer of the model hub: it does not find one in a folder",
+            f"{name} makes a trace's prompts only with a tokenizer of the model hub: it does not find one in a folder",
             "set native: {tokenizer: {name: ORG/MODEL}}, or use the native generator",
         )
     if kind == "shared_prefix":
@@ -97,8 +97,7 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
         yield plan.info(
             "prefixes_drawn", f"{name} draws a prefix for every prompt: groups are only about equally often"
         )
-    shapes = [config, *config.stages]
-    if any(s.num_requests is None and s.request_rate is None for s in shapes[1:] or shapes):
+    if any(s.rate is None and s.num_requests is None for s in plan.loads_of(config)):
         yield plan.info("prompts_repeat", f"{name} makes at most {MAX_ENTRIES} different prompts for a loop by time")
     yield plan.info("failures_without_end", f"{name} does not tell when a failed request ended: taken as when it began")
 

@@ -124,23 +124,23 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
             f"{name} sends its {kind} prompts to /v1/completions only",
             "set 'endpoint: completions', or name one of its chat data sources (such as shareGPT) under native.data",
         )
-    shapes = [config, *config.stages]
-    if any(s.request_rate is not None and (s.arrival is None or s.arrival.type == "constant") for s in shapes):
+    loads = plan.loads_of(config)
+    if any(s.rate is not None and s.arrival == "constant" for s in loads):
         yield plan.warning(
             "arrival_not_constant",
             f"{name}'s constant arrivals are random: exponential gaps, stretched to the duration (CV about 1)",
             "queueing makes latencies higher than with exact arrivals; use the native generator for those",
         )
-    if any(s.request_rate is not None for s in shapes):
+    if any(s.rate is not None for s in loads):
         yield plan.info("arrival_seed_ignored", f"the seed does not fix {name}'s arrival times, only its prompts")
-        if any(s.num_requests is not None for s in shapes):
+        if any(s.rate is not None and s.num_requests is not None for s in loads):
             yield plan.info(
                 "requests_rounded", f"{name} runs a rate for whole seconds; the number of requests may differ"
             )
-    if any(s.request_rate is None and s.num_requests is None for s in shapes[1:] or shapes):
+    if any(s.rate is None and s.num_requests is None for s in loads):
         text = f"{name} cannot end a closed loop by time: it is ended as by Ctrl-C, and forgets what is in flight then"
         yield plan.info("closed_loop_timed", text)
-    if any(s.request_rate is None and s.num_requests is not None for s in shapes[1:] or shapes):
+    if any(s.rate is None and s.num_requests is not None for s in loads):
         text = f"{name} lets the requests of a closed loop go over one second: with few, the concurrency is not reached"
         yield plan.info("closed_loop_start", text)
     yield plan.info("ttft_with_connect", f"{name}'s ttft includes connection set-up, which it does not tell apart")

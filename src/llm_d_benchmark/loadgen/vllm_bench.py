@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..config.load import Length, LoadConfig, StageConfig
+from ..config.load import Length, LoadConfig
 from ..domain.endpoint import Endpoint
 from ..domain.errors import ConfigError
 from ..domain.events import Finding
@@ -127,14 +127,17 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
     yield from common_findings(name, config, arrivals_taken={"constant", "poisson", "gamma"}, keys_taken=keys)
     if not config.streaming:
         yield plan.error("streaming_unsupported", f"{name} always asks for a stream", "use the native generator")
-    yield from _bound_findings(config)
+    loads = plan.loads_of(config)
+    if any(s.rate is None and (s.num_requests is None or s.duration is not None) for s in loads):
+        text = f"{name} cannot end a closed loop by time: what it would send after that is left out"
+        yield plan.info("closed_loop_timed", text, f"it makes at most {MAX_PROMPTS} prompts, and ends after them")
     if config.endpoint == "chat":
         yield plan.warning(
             "first_event_is_no_token",
             f"{name} takes the first event of a chat as the first token, even one with a role only and no content",
             "ttft may be too short and itl has a gap too many; use 'endpoint: completions'",
         )
-    if config.request_rate is not None or any(s.request_rate is not None for s in config.stages):
+    if any(s.rate is not None for s in loads):
         text = f"{name} stretches random arrivals so that their number fits the time: less varied than Poisson"
         yield plan.info("arrivals_normalised", text)
     if config.workers is not None:
@@ -156,16 +159,6 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
     else:
         advice = "it can do synthetic, shared_prefix and dataset; others by its own options: native.dataset-name"
         yield plan.error("workload_unsupported", f"workload '{kind}' is not passed to {name}", advice)
-
-
-def _bound_findings(config: LoadConfig) -> Iterator[Finding]:
-    shapes: Sequence[LoadConfig | StageConfig] = config.stages or [config]
-    for shape in shapes:
-        rate = shape.request_rate or config.request_rate
-        count = shape.num_requests or config.num_requests
-        if rate is None and (count is None or shape.duration or config.duration):
-            text = f"{VllmBench.name} cannot end a closed loop by time: what it would send after that is left out"
-            yield plan.info("closed_loop_timed", text, f"it makes at most {MAX_PROMPTS} prompts, and ends after them")
 
 
 def _length_findings(config: LoadConfig, kind: str) -> Iterator[Finding]:

@@ -354,3 +354,10 @@ def test_the_real_tool_ends_a_closed_loop_by_time(tmp_path: Path) -> None:
     sent = records.ints("sent")
     assert len(seen) == len(records)
     assert 1.0 < (sent.max() - sent.min()) / 1e9 < 2.5
+
+
+def test_stages_are_judged_with_what_they_inherit() -> None:
+    """A stage without a load of its own takes the rate; one with a concurrency does not."""
+    open_loop = {"request_rate": 5, "duration": 9, "stages": [{"duration": 3}]}
+    assert "closed_loop_timed" not in codes(open_loop)
+    assert "closed_loop_timed" in codes({**open_loop, "stages": [{"duration": 3}, {"concurrency": 2}]})

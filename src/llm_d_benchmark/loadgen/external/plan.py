@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...config.fields import Model
-from ...config.load import Length, LoadConfig
+from ...config.load import Length, LoadConfig, Shape, load_of
 from ...domain.endpoint import Endpoint, Secret
 from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
@@ -29,6 +30,29 @@ def requests_at_rate(stage: Stage, rate: float) -> int:
     timed = None if stage.load_s is None else max(1, math.ceil(stage.load_s * rate))
     counts = [n for n in (stage.num_requests, timed) if n is not None]
     return min(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a configuration asks of one stage; ``duration`` is None where it leaves that to the run's own."""
+
+    rate: float | None
+    arrival: str
+    num_requests: int | None
+    duration: float | None
+
+
+def loads_of(config: LoadConfig) -> list[Asked]:
+    """The stages of a configuration, each with what it takes from the generator's own keys."""
+    found = []
+    stages: Sequence[Shape] = config.stages or [config]
+    for stage in stages:
+        load = load_of(stage, config)
+        count = config.num_requests if stage.num_requests is None else stage.num_requests
+        duration = config.duration if stage.duration is None else stage.duration
+        arrival = load.arrival.type if load.arrival is not None else "constant"
+        found.append(Asked(load.request_rate, arrival, count, duration))
+    return found
 
 
 M = TypeVar("M", bound=Model)
