@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,27 @@ def test_mistakes_are_told(arguments: list[str], says: str, tmp_path: Path) -> N
     assert done.returncode in (2, 6)
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.local_model
+@pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="the [local] extra is not installed")
+def test_a_setting_that_matters_is_seen_on_a_real_model(tmp_path: Path) -> None:
+    load = sets(concurrency=4, num_requests=8, input_length=32, output_length=8, parameters={"ignore_eos": True})
+    block = {
+        "baseline_version": "four",
+        "test_version": "one",
+        "targets": {"four": {"local": {"slots": 4}}, "one": {"local": {"slots": 1}}},
+        "test_suite": ["performance_tests"],
+        "metrics": ["ttft.mean"],
+        "min_runs": 3,
+        "max_runs": 3,
+    }
+    done = bench(
+        "regress", "-o", "out", "--set", f"spec.regression_testing={json.dumps(block)}", *load, *PATIENT,
+        cwd=tmp_path, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr + done.stdout
+    result = result_in(only_run(tmp_path / "out"))
+    (metric,) = [m for m in result["metrics"] if m["decides"]]
+    assert metric["verdict"] == "fail"
+    assert metric["effect"]["slowdown"] > 0.3

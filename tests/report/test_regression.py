@@ -36,9 +36,18 @@ def result(slowdown: float, *, odd: bool = False, asked: Criteria = ASKED) -> Re
         for i, r in enumerate(runs)
     ]
     study = Study(
-        "study-1", "nightly", "0.3.0", 1, 60_000_000_001,
-        {"baseline": ArmInfo("v1", {}), "test": ArmInfo("v2 <b>", {})}, finished, True, BEHAVIOURS, {"baseline": (0.0, 100.0), "test": (0.0, 100.0)}, ["a note"],
-    )  # fmt: skip
+        study_id="study-1",
+        name="nightly",
+        tool_version="0.3.0",
+        started=1,
+        ended=60_000_000_001,
+        arms={"baseline": ArmInfo("v1", {}), "test": ArmInfo("v2 <b>", {})},
+        finished=finished,
+        paired=True,
+        behaviours=BEHAVIOURS,
+        outages={"baseline": (0.0, 100.0), "test": (0.0, 100.0)},
+        notes=["a note"],
+    )
     return conclude(study, QUESTION, asked)
 
 
