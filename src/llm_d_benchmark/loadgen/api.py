@@ -33,6 +33,7 @@ class LoadJob:
         clock_offset: ns to add to the monotonic clock to get epoch time; fixed for the run.
         first_stage: index of this generator's first stage within the run.
         tokenizer: folder or tokenizer.json of the target's own tokenizer, where it is known.
+        template_tokens: tokens that the server's chat template adds to a prompt, as was measured.
     """
 
     endpoint: Endpoint
@@ -48,6 +49,7 @@ class LoadJob:
     first_stage: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
+    template_tokens: int = 0
 
 
 class LoadGenerator(Protocol):

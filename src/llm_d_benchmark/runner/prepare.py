@@ -114,6 +114,7 @@ async def prepare(
                         first_stage=next_stage - len(stages.planned()),
                         options={"drain_s": config.spec.benchmark.drain, **given},
                         tokenizer=None if tokenizer_path is None else Path(tokenizer_path),
+                        template_tokens=sizer.sizer.overhead if kind == "chat" else 0,
                     ),
                     sizer,
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,13 +14,17 @@ from typing import Any
 import psutil
 import pytest
 
+from llm_d_benchmark.config.load import Length, LoadConfig
 from llm_d_benchmark.domain.endpoint import Endpoint, Secret
 from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
 from llm_d_benchmark.loadgen.external import process
 from llm_d_benchmark.loadgen.external.guard import MARK
+from llm_d_benchmark.loadgen.external.lengths import shorter, without_template
+from llm_d_benchmark.loadgen.external.plan import options
 from llm_d_benchmark.workload.replay import STAGE_IDS
+from llm_d_benchmark.workload.synthetic import SyntheticOptions
 from tests.loadgen.external.tools import FakeTool
 from tests.loadgen.fakes import Ran, Sessions, Stages, collect, make_job
 
@@ -35,10 +40,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(folder: Path, *stages: Stage, stop_after: float | None = None, **more: Any) -> Ran:
-    native = more.pop("native", {})
+    config = {"native": more.pop("native", {}), **more.pop("settings", {})}
 
     async def go() -> Ran:
-        job = make_job(ENDPOINT, Stages(*stages), Sessions(), folder, config={"native": native}, **more)
+        job = make_job(ENDPOINT, Stages(*stages), Sessions(), folder, config=config, **more)
         if stop_after is not None:
             asyncio.get_running_loop().call_later(stop_after, job.stop.set)
         return await collect(FakeTool().run(job))
@@ -231,6 +236,24 @@ def test_progress_while_it_runs(tmp_path: Path) -> None:
 def test_a_concurrency_that_was_not_reached_is_told(tmp_path: Path) -> None:
     assert "concurrency_not_reached" in findings(run(tmp_path, closed(30, 8)))
     assert "concurrency_not_reached" not in findings(run(tmp_path / "b", closed(30, 2)))
+
+
+@pytest.mark.parametrize(("endpoint", "told"), [("chat", 93), ("completions", 100)])
+def test_what_a_chat_template_adds_is_not_asked_of_the_tool(tmp_path: Path, endpoint: str, told: int) -> None:
+    settings = {"endpoint": endpoint, "input_length": 100}
+    ran = run(tmp_path, closed(), settings=settings, template_tokens=7)
+    assert json.loads((tmp_path / "stage-0" / "plan.json").read_text())["input"] == told
+    assert set(ran.records.ints("input_asked").tolist()) == {100}
+
+
+def test_every_form_of_length_is_shortened() -> None:
+    normal = Length(distribution="normal", mean=50, std_dev=9, min=5, max=90)
+    assert shorter(normal, 8) == Length(distribution="normal", mean=42, std_dev=9, min=1, max=82)
+    assert shorter(Length(distribution="uniform", min=20, max=30), 5) == Length(distribution="uniform", min=15, max=25)
+    own = LoadConfig.model_validate({"workload": {"type": "synthetic", "input_length": 40}})
+    assert options(SyntheticOptions, without_template(own, 8)).input_length.value == 32
+    other = LoadConfig.model_validate({"workload": {"type": "conversation"}})
+    assert without_template(other, 8) == other
 
 
 def test_a_shard_numbers_its_own_part(tmp_path: Path) -> None:

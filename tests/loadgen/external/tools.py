@@ -21,7 +21,9 @@ from llm_d_benchmark.loadgen.external.api import (
 )
 from llm_d_benchmark.loadgen.external.generator import ExternalLoadGenerator
 from llm_d_benchmark.loadgen.external.keys import common_findings, tool_keys
+from llm_d_benchmark.loadgen.external.plan import options
 from llm_d_benchmark.loadgen.external.rows import failure, to_records
+from llm_d_benchmark.workload.synthetic import SyntheticOptions
 
 # Writes a row per request, then does what it was told to: exit with a code, hang, leave children behind.
 PROGRAM = """
@@ -38,7 +40,7 @@ rows = []
 start = time.time_ns()
 for i in range(plan["requests"]):
     sent = start + i * plan["gap_ns"]
-    rows.append({"sent": sent, "first": sent + 20_000_000, "end": sent + plan["length_ns"],
+    rows.append({"input": plan["input"], "sent": sent, "first": sent + 20_000_000, "end": sent + plan["length_ns"],
                  "ok": i % 5 != 4 or not plan.get("fail"), "secret": os.environ.get("TOOL_KEY", "")})
 if plan.get("results", True):
     json.dump(rows, open("results.json", "w"))
@@ -62,7 +64,13 @@ class FakeTool(ExternalLoadGenerator):
         return list(common_findings(self.name, config, arrivals_taken={"constant"}))
 
     def invocations(self, stage: ToolStage) -> Sequence[Invocation]:
-        plan = {"requests": stage.stage.num_requests or 10, "gap_ns": 50_000_000, "length_ns": 100_000_000}
+        made = options(SyntheticOptions, stage.config).input_length
+        plan = {
+            "input": made.value,
+            "requests": stage.stage.num_requests or 10,
+            "gap_ns": 50_000_000,
+            "length_ns": 100_000_000,
+        }
         plan |= tool_keys(stage.config)
         key = stage.endpoint.api_key
         return [
@@ -80,7 +88,7 @@ class FakeTool(ExternalLoadGenerator):
             raise GeneratorError("there is no results.json") from None
         rows = [
             {
-                "sent": r["sent"], "end": r["end"], "streaming": True,
+                "sent": r["sent"], "end": r["end"], "streaming": True, "input_asked": r["input"],
                 **({"status": "ok", "first_token": r["first"], "last_token": r["end"], "output_tokens": 9}
                    if r["ok"] else failure("HTTPError", "500")),
             }

@@ -24,6 +24,7 @@ from ..native.outcome import OutcomeMeter
 from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, ToolStage
 from .environments import locate, not_there
 from .keys import ENVIRONMENT, TIME_LIMIT
+from .lengths import with_template, without_template
 from .process import ToolProcess, log_tail, redact
 from .stage import batches, interval_events, numbered, share, times_of
 from .tokenizer import tokenizer_folder
@@ -96,6 +97,7 @@ class _StageRun:
         self.environment = environment
         endpoint = job.config.endpoint or adapter.default_endpoint
         self.stage = adapter.runs(replace(stage, endpoint=endpoint))
+        self.template = job.template_tokens if endpoint == "chat" else 0
         self.folder = job.log_dir / f"stage-{stage.index}"
         self.log = self.folder / f"{adapter.name}.log"
         self.hide = secrets_of(job.endpoint)
@@ -147,7 +149,7 @@ class _StageRun:
         tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer)
         tool_stage = ToolStage(
             stage=share(self.stage, self.job.shard),
-            config=_seeded(self.job),
+            config=without_template(_seeded(self.job), self.template),
             endpoint=self.job.endpoint,
             environment=self.environment,
             folder=self.folder,
@@ -252,7 +254,8 @@ class _StageRun:
     def _join(self, native: NativeResult) -> tuple[Records, dict[str, object] | None, tuple[int, int] | None]:
         """The records of all that the tool ran in this stage, what it says of itself, and its window."""
         parts = [s.records for s in native.stages if s.records is not None]
-        records = numbered(Records.concat(parts), self.stage, self.job.shard, self.job.endpoint.model)
+        found = with_template(Records.concat(parts), self.template)
+        records = numbered(found, self.stage, self.job.shard, self.job.endpoint.model)
         if len(native.stages) != 1:
             return records, None, None
         only: NativeStage = native.stages[0]
