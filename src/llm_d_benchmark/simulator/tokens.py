@@ -72,6 +72,7 @@ class TokenReader:
         self._heads: dict[str, Ids] = {}
         self._end = _array(self._tokenizer.chat([("user", "")], add_generation_prompt=False)[-1:])
         self._answer = _array(self._tokenizer.chat([]))
+        self._after = np.concatenate([self._end, self._answer])
         self._places = np.arange(1, 2049, dtype=np.uint64) * np.uint64(_ODD)
 
     def text(self, text: str) -> Ids:
@@ -93,6 +94,10 @@ class TokenReader:
         if answer:
             parts.append(self._answer)
         return np.concatenate(parts)
+
+    def question(self, content: Ids) -> Ids:
+        """Ids of a chat of one message of the user, ready for an answer."""
+        return np.concatenate((self._head("user"), content, self._after))
 
     def _head(self, role: str) -> Ids:
         if role not in self._heads:

@@ -35,7 +35,9 @@ class Dialogue:
             ConfigError: token ids for the chat API.
         """
         said = self._session.turns[turn]
-        asked = {"max_tokens": said.output_asked, **self._params, **said.params}
+        asked: Mapping[str, Any] = {"max_tokens": said.output_asked}
+        if self._params or said.params:
+            asked = {**asked, **self._params, **said.params}
         most = asked.get("max_completion_tokens")
         return Ask(
             ids=self._add(said.prompt),
@@ -59,6 +61,8 @@ class Dialogue:
     def _add(self, prompt: Prompt) -> Ids:
         """Ids of the whole prompt with this turn's part at its end."""
         if self._chat:
+            if isinstance(prompt, str) and len(self._session.turns) == 1:
+                return self._reader.question(self._reader.text(prompt))
             self._messages += [
                 (str(m.get("role", "user")), self._reader.text(_content(m))) for m in messages_of(prompt)
             ]

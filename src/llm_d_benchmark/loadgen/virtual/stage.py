@@ -28,7 +28,8 @@ class Active:
     """A session under way, with the request that is out."""
 
     __slots__ = (
-        "ask", "attempts", "dialogue", "exchange", "pending", "ready", "scheduled", "sent", "session", "timer", "turn",
+        "ask", "attempts", "dialogue", "exchange", "limit", "pending", "ready", "scheduled", "sent", "session", "timer",
+        "turn",
     )  # fmt: skip
 
     def __init__(self, session: Session, dialogue: Dialogue) -> None:
@@ -41,7 +42,8 @@ class Active:
         self.ready = self.sent = 0.0
         self.exchange: Exchange | None = None
         self.pending = False  # a request is out, or waits for its next attempt
-        self.timer: Timer | None = None  # of a time limit, a retry, or the time to think
+        self.limit: list[Active | None] = []  # holds it for as long as the limit of its first token matters
+        self.timer: Timer | None = None  # of the total limit, a retry, or the time to think
 
 
 class Counts:
@@ -88,6 +90,10 @@ class VirtualStage:
         self._releasing = True
         self._to_follow = 0  # active sessions with turns still to send
         self._timers: list[Timer] = []
+        # All attempts have the same first limit, so they reach it in the order in which they were made.
+        self._first_limit = min(self._timeouts.total, self._timeouts.first_token if stage.streaming else float("inf"))
+        self._limits: deque[tuple[float, list[Active | None]]] = deque()
+        self._limiting: Timer | None = None
         self._pumping: Timer | None = None
 
     def begin(self) -> None:
@@ -166,10 +172,22 @@ class VirtualStage:
     def _attempt(self, active: Active) -> None:
         active.attempts += 1
         active.exchange = self._cluster.send(active.ask, partial(self._answered, active))
-        first = self._timeouts.first_token if self._stage.streaming else self._timeouts.total
-        active.timer = self._loop.at(self._loop.now + min(first, self._timeouts.total), self._limit, active)
+        active.limit = [active]
+        self._limits.append((self._loop.now + self._first_limit, active.limit))
+        if self._limiting is None:
+            self._limiting = self._loop.at(self._loop.now + self._first_limit, self._first_limits)
 
     # ends of requests
+
+    def _first_limits(self) -> None:
+        """The limit of the oldest attempt that was under way has passed."""
+        limits, self._limiting = self._limits, None
+        while limits and (limits[0][0] <= self._loop.now or limits[0][1][0] is None):
+            active = limits.popleft()[1][0]
+            if active is not None:
+                self._limit(active)
+        if limits:
+            self._limiting = self._loop.at(limits[0][0], self._first_limits)
 
     def _limit(self, active: Active) -> None:
         """A time limit has passed."""
@@ -241,6 +259,8 @@ class VirtualStage:
         self._record(active, Status.CANCELLED, times)
 
     def _clear(self, active: Active) -> None:
+        if active.limit:
+            active.limit[0] = None
         if active.timer is not None:
             self._loop.cancel(active.timer)
         active.timer, active.exchange, active.pending = None, None, False
@@ -320,8 +340,9 @@ class VirtualStage:
         if self._releasing or self.active or self.done:
             return
         self.done, self.end = True, self._loop.now
-        for timer in (*self._timers, *([self._pumping] if self._pumping else [])):
-            self._loop.cancel(timer)
+        for timer in (*self._timers, self._pumping, self._limiting):
+            if timer is not None:
+                self._loop.cancel(timer)
         self._loop.pause()
 
 
