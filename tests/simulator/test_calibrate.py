@@ -112,6 +112,8 @@ def test_a_run_becomes_a_profile_that_simulates_it(cpu_run: RunInput, cpu_levels
     found = calibrate([cpu_run], Given(hardware="a core"))
     assert [c.label for c in found.levels] == ["c=1", "c=2", "c=4", "c=8"]
     assert all(c.held_out for c in found.levels)
+    # eight users share four places, so of four levels only the first is beyond all others
+    assert [c.outside for c in found.levels] == [True, False, False, False]
     assert found.levels[0].measured.tpot == pytest.approx(cpu_levels[0].measured.tpot, rel=1e-3)  # type: ignore[union-attr]
     assert max(found.worst(q) for q in ("throughput", "ttft", "tpot")) < 0.1
     file = tmp_path / "profile.yaml"

@@ -79,11 +79,14 @@ def _show(found: Calibration, output: Path) -> None:
         for quantity, scale in (("throughput", 1.0), ("ttft", 1.0), ("tpot", 1e3)):
             cells += [f"{getattr(side, quantity) * scale:.4g}" for side in (level.measured, level.predicted)]
             cells.append(f"{level.error(quantity):+.1%}")
-        table.add_row(level.label, *cells, "held out" if level.held_out else "fitted")
+        use = "held out, outside" if level.outside else "held out" if level.held_out else "fitted"
+        table.add_row(level.label, *cells, use)
     console = Console(highlight=False, width=120)
     console.print(table)
     worst = ", ".join(f"{q} {found.worst(q):.1%}" for q in ("throughput", "ttft", "tpot"))
     console.print(f"largest error of a level held out: {worst}")
+    if any(level.outside for level in found.levels):
+        console.print("outside: fewer or more sequences than in every level it was predicted from; not counted there")
     for assumed in found.served.assumed:
         console.print(f"assumed: {assumed}")
     console.print(f"wrote {output}; to simulate this server:")

@@ -27,13 +27,19 @@ QUANTITIES = ("throughput", "ttft", "tpot")
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One level: medians over its stages. ``held_out``: the prediction is of a fit without this level."""
+    """One level: medians over its stages.
+
+    Attributes:
+        held_out: the prediction is of a fit without this level.
+        outside: no fitted level had as few sequences in the batch, or none as many: the prediction extrapolates.
+    """
 
     label: str
     stages: int
     measured: Performance
     predicted: Performance
     held_out: bool
+    outside: bool
 
     def error(self, quantity: str) -> float:
         """(predicted - measured) / measured of ``throughput``, ``ttft`` or ``tpot``."""
@@ -52,8 +58,10 @@ class Calibration:
     ranges: Mapping[str, tuple[int, int]]
 
     def worst(self, quantity: str) -> float:
-        """The largest absolute relative error among the levels held out."""
-        return max(abs(c.error(quantity)) for c in self.levels if c.held_out)
+        """The largest absolute relative error of a level held out, where there are any of one inside the others' range."""
+        held_out = [c for c in self.levels if c.held_out]
+        inside = [c for c in held_out if not c.outside]
+        return max(abs(c.error(quantity)) for c in inside or held_out)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: the ``calibration`` section of a profile file and what ``--json`` prints."""
@@ -110,10 +118,12 @@ def calibrate(runs: Sequence[RunInput], given: Given | None = None, hold_out: Se
     cost = _fit([groups[label] for label in fitted], served)
     compared = []
     for label, group in groups.items():
-        model = cost
-        if not hold_out:
-            model = _fit([groups[other] for other in fitted if other != label], served)
-        compared.append(_compare(label, group, model, limits, held_out=not hold_out or label in hold_out))
+        others = [groups[other] for other in fitted if other != label]
+        model = cost if hold_out else _fit(others, served)
+        outside = _outside(group, others, served.max_num_seqs)
+        measured, predicted = _both(label, group, model, limits)
+        held_out = not hold_out or label in hold_out
+        compared.append(Compared(label, len(group), measured, predicted, held_out, held_out and outside))
     return Calibration([run.run_id for run in runs], served, cost, compared, _ranges(levels, served))
 
 
@@ -121,7 +131,15 @@ def _fit(groups: Sequence[Sequence[Level]], served: Served) -> StepCost:
     return fit([level for group in groups for level in group], served.max_num_batched_tokens)
 
 
-def _compare(label: str, group: Sequence[Level], cost: StepCost, limits: EngineLimits, *, held_out: bool) -> Compared:
+def _outside(group: Sequence[Level], others: Sequence[Sequence[Level]], most: int) -> bool:
+    """Whether a level's batch was smaller or larger than that of every other level, by more than a tenth."""
+    own = [min(level.in_flight, most) for level in group]
+    seen = [min(level.in_flight, most) for other in others for level in other]
+    return min(own) < 0.9 * min(seen) or max(own) > 1.1 * max(seen)
+
+
+def _both(label: str, group: Sequence[Level], cost: StepCost, limits: EngineLimits) -> tuple[Performance, Performance]:
+    """Measured and predicted performance of a level."""
     pairs = [(level.measured, predict(level, cost, limits)) for level in group]
     whole = [(measured, predicted) for measured, predicted in pairs if measured and predicted]
     if not whole:
@@ -129,7 +147,7 @@ def _compare(label: str, group: Sequence[Level], cost: StepCost, limits: EngineL
             f"level {label}: no request with more than one token was sent in its window",
             advice="measure it for longer: a window should hold at least some tens of requests",
         )
-    return Compared(label, len(group), _median([m for m, _ in whole]), _median([p for _, p in whole]), held_out)
+    return _median([m for m, _ in whole]), _median([p for _, p in whole])
 
 
 def _median(values: Sequence[Performance]) -> Performance:
@@ -152,6 +170,7 @@ def _ranges(levels: Sequence[Level], served: Served) -> dict[str, tuple[int, int
 
 def _level_dict(compared: Compared) -> dict[str, Any]:
     values: dict[str, Any] = {"level": compared.label, "stages": compared.stages, "held_out": compared.held_out}
+    values["outside"] = compared.outside
     for quantity in QUANTITIES:
         values[quantity] = {
             "measured": getattr(compared.measured, quantity),

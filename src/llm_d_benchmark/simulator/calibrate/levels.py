@@ -60,6 +60,12 @@ class Level:
         return len(self.sent)
 
     @property
+    def in_flight(self) -> float:
+        """Requests at the server, on average over the time from the first one sent to the last one answered."""
+        last = np.array([c[-1] for c in self.chunks])
+        return float(np.sum(last - self.sent) / (last.max() - self.sent[0]))
+
+    @property
     def measured(self) -> Performance | None:
         return performance(self.sent, self.output, self.chunks, self.window)
 
