@@ -132,8 +132,9 @@ def _signed(value: float, unit: str = "") -> str:
 
 
 def amount(metric: MetricAgreement, d: Difference, names: Mapping[int, str]) -> str:
-    """``guidellm +20 % of native (+15 to +25)``."""
-    text = f"{names[d.second]} {_amount(metric, d)} against {names[d.first]}"
+    """``guidellm +20 % (+15 to +25)``, against the first of the group; against another, that is named."""
+    against = "" if d.first == next(iter(names)) else f" against {names[d.first]}"
+    text = f"{names[d.second]} {_amount(metric, d)}{against}"
     if d.low is None or d.high is None:
         return text
     low, high = (_signed(100 * v) for v in (d.low, d.high))
@@ -178,7 +179,7 @@ def _table(result: RunResult, i: int, n: Numbers) -> HtmlTable:
         rows.append(
             [Markup("{}{}").format(title_of(metric.metric), unit), *cells, margin, _MARKS[verdict_of(metric)], said]
         )
-    header = ["Metric", *names.values(), "Margin", "Verdict", "Differences (limits)"]
+    header = ["Metric", *names.values(), "Margin", "Verdict", f"Against {names[group.stages[0]]} (limits)"]
     caption = (
         f"Under each value: its 95 % limits. A difference counts when it is beyond the margin and its limits, "
         f"{group.confidence:.0%} for all differences of the table together, exclude 0."
