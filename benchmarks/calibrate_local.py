@@ -127,8 +127,8 @@ def config(slots: int, requests: int, users: int) -> dict[str, object]:
     return {**head, "spec": {"target": target, "benchmark": benchmark}}
 
 
-def measure(folder: Path, slots: int, requests: int, users: int) -> tuple[Path, ServerClock]:
-    """One level as a run of its own: its folder, and the server's clock meanwhile."""
+def measure(folder: Path, slots: int, requests: int, users: int) -> None:
+    """One level as a run of its own in ``folder``, the server's clock beside it as RUN.npz."""
     file = folder / f"users-{users}.yaml"
     file.write_text(yaml.safe_dump(config(slots, requests, users)))
     before = set(folder.glob("*/manifest.json"))
@@ -140,20 +140,34 @@ def measure(folder: Path, slots: int, requests: int, users: int) -> tuple[Path, 
         raise SystemExit(f"the run at {users} users failed with exit code {code}")
     (made,) = set(folder.glob("*/manifest.json")) - before
     np.savez(folder / f"{made.parent.name}.npz", wall=clock.wall, cpu=clock.cpu)
-    return made.parent, clock
+    print(f"{users} users: the server got {clock.share:.0%} of its core", flush=True)
+
+
+def judge(folder: Path) -> bool:
+    """Calibrate on the runs of ``folder`` by both clocks; whether the predictions by the server's are good enough."""
+    wall, cpu = [], []
+    for file in sorted(folder.glob("*.npz")):
+        opened = RunFolder.open(file.with_suffix(""))
+        wall.append(run_input(opened, load_resolved(opened.config_text)))
+        with np.load(file) as clock:
+            cpu.append(on_server_clock(wall[-1], ServerClock(clock["wall"].tolist(), clock["cpu"].tolist())))
+    hold_out = [f"c={users}" for users in HELD_OUT]
+    show("on the wall clock", calibrate(wall, hold_out=hold_out))
+    return show("on the server's CPU clock", calibrate(cpu, hold_out=hold_out))
 
 
 def show(title: str, found: Calibration) -> bool:
     """Print what was predicted; whether it is within the limits."""
     print(f"\n{title}\n| level | | " + " | ".join(f"{q} | predicted | error" for q in LIMITS) + " |")
     for level in found.levels:
+        use = "predicted" if level.held_out else "fitted"
         cells = [
             f"{getattr(level.measured, q):.4g} | {getattr(level.predicted, q):.4g} | {level.error(q):+.1%}"
             for q in LIMITS
         ]
-        print(f"| {level.label} | {'predicted' if level.held_out else 'fitted'} | {' | '.join(cells)} |")
+        print(f"| {level.label} | {use} | {' | '.join(cells)} |")
     held = all(found.worst(name) <= limit for name, limit in LIMITS.items())
-    print(f"throughput within 10 %, TTFT and TPOT within 15 %: {'yes' if held else 'NO'}; {found.cost}")
+    print(f"throughput within 10 %, TTFT and TPOT within 15 %: {'yes' if held else 'NO'}\n{found.cost}")
     return held
 
 
@@ -162,20 +176,15 @@ def main(argv: Sequence[str] | None = None) -> bool:
     parser.add_argument("--folder", type=Path, help="keep the runs here; default: a temporary folder")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--requests", type=int, default=24, help="of a level, and 6 more for each of its users")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each level; medians count")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="runs of each level; medians count; 0: use what is there"
+    )
     given = parser.parse_args(argv)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="calibrate-local-"))
     folder.mkdir(parents=True, exist_ok=True)
-    wall, cpu = [], []
     for users in sorted((*FITTED, *HELD_OUT)) * given.repeats:
-        made, clock = measure(folder, given.slots, given.requests + 6 * users, users)
-        print(f"{users} users: the server got {clock.share:.0%} of its core", flush=True)
-        opened = RunFolder.open(made)
-        wall.append(run_input(opened, load_resolved(opened.config_text)))
-        cpu.append(on_server_clock(wall[-1], clock))
-    hold_out = [f"c={users}" for users in HELD_OUT]
-    show("on the wall clock", calibrate(wall, hold_out=hold_out))
-    return show("on the server's CPU clock", calibrate(cpu, hold_out=hold_out))
+        measure(folder, given.slots, given.requests + 6 * users, users)
+    return judge(folder)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Calibration:
     ranges: Mapping[str, tuple[int, int]]
 
     def worst(self, quantity: str) -> float:
-        """The largest absolute relative error of a level held out, where there are any of one inside the others' range."""
+        """The largest absolute relative error of the levels held out; those outside count where there are no others."""
         held_out = [c for c in self.levels if c.held_out]
         inside = [c for c in held_out if not c.outside]
         return max(abs(c.error(quantity)) for c in inside or held_out)
