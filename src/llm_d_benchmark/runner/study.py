@@ -84,7 +84,7 @@ def _result(folder: Path) -> RunResult | None:
 def finish_study(job: JobFolder, study: Study, question: Question, asked: Criteria) -> RegressionResult:
     """Judge a study and write its result and reports into its folder; it works again later without any load."""
     folders = {f.run.run: job.runs_dir / f.run.run for f in study.finished if f.run.run}
-    result = conclude(_complete(study, folders), question, asked)
+    result = conclude(_complete(study, folders, asked), question, asked)
     job.write_text("regression.json", to_json(result))
     for name, text in render_regression(result, str(job.facts.get("command", ""))).items():
         job.write_text(name, text)
@@ -150,7 +150,7 @@ def judge_finished(
         paired=paired,
         notes=_other_differences(configs),
     )
-    return conclude(_complete(study, folders), question, asked)
+    return conclude(_complete(study, folders, asked), question, asked)
 
 
 def _version(results: Sequence[RunResult]) -> str:
@@ -163,8 +163,10 @@ def _other_differences(configs: Sequence[Mapping[str, object]]) -> list[str]:
     return [f"the runs differ in more than their target: {', '.join(found)}"] if found else []
 
 
-def _complete(study: Study, folders: Mapping[str, Path]) -> Study:
-    """With the seconds without a server, which take the records of every run."""
+def _complete(study: Study, folders: Mapping[str, Path], asked: Criteria) -> Study:
+    """With the seconds without a server, which take the records of every run, where stability is asked for."""
+    if asked.stability is None:
+        return study
     found: dict[Side, tuple[float, float]] = {}
     for side in SIDES:
         down = watched = 0.0

@@ -42,13 +42,13 @@ def runs(sent: int, failed: int) -> list[RunResult]:
     ],
 )
 def test_stability(sent: int, failed: int, down: float, limit: object, verdict: str, says: str) -> None:
-    found = judge_stability(stability_of(runs(sent, failed), down, 100.0), limit)  # type: ignore[arg-type]
+    found = judge_stability(stability_of(runs(sent, failed), (down, 100.0)), limit)  # type: ignore[arg-type]
     assert found.verdict == verdict
     assert says in found.message
 
 
 def test_an_arm_that_answered_nothing() -> None:
-    found = stability_of([], 0.0, 0.0)
+    found = stability_of([], None)
     assert found.finished == 0
     assert not isinstance(found.uptime, Measured)
     assert judge_stability(found, UPTIME).verdict == "inconclusive"

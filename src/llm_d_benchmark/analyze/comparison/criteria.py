@@ -12,21 +12,24 @@ from .regression import Performance
 from .stability import success_bounds
 
 MOST_NAMED = 4
+UNWATCHED = "stability is not asked for"
 NOT_PROBED = "the API was not probed: finished runs hold no trace of it; regress -c F probes both servers"
 
 
-def stability_of(runs: Sequence[RunResult], down_s: float, observed_s: float) -> Stability:
+def stability_of(runs: Sequence[RunResult], outages: tuple[float, float] | None) -> Stability:
     """What the runs of one arm say, whatever became of them.
 
     Args:
-        down_s, observed_s: seconds without a server, and seconds watched (``stability.outages``), over all runs.
+        outages: seconds without a server, and seconds watched (``stability.outages``), over all runs; None where nobody
+            looked, which takes the records of every run.
     """
     succeeded = sum(r.requests.succeeded for r in runs)
     finished = succeeded + sum(r.requests.failed for r in runs)
     shares: list[Scalar] = [Absent("no request finished")] * 3
     if finished:
         shares = [Measured(v, "fraction") for v in (succeeded / finished, *success_bounds(succeeded, finished))]
-    times: list[Scalar] = [Absent("too few requests to tell")] * 2
+    times: list[Scalar] = [Absent(UNWATCHED if outages is None else "too few requests to tell")] * 2
+    down_s, observed_s = outages or (0.0, 0.0)
     if observed_s > 0:
         times = [Measured(1 - down_s / observed_s, "fraction"), Measured(down_s, "s")]
     return Stability(finished, succeeded, *shares, *times)

@@ -42,7 +42,8 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Everything that was measured. ``outages``: seconds down and seconds watched of each side."""
+    """Everything that was measured. ``outages``: seconds down and seconds watched of each side, where stability is
+    asked for."""
 
     study_id: str
     name: str
@@ -138,7 +139,7 @@ def conclude(study: Study, question: Question, asked: Criteria) -> RegressionRes
     performance, runs = performance_of(study, question)
     results = {side: _results(study, side) for side in SIDES}
     stability: dict[str, Stability] = {
-        side: criteria.stability_of(results[side], *study.outages.get(side, (0.0, 0.0))) for side in SIDES
+        side: criteria.stability_of(results[side], study.outages.get(side)) for side in SIDES
     }
     judged = []
     if asked.performance is not None:
