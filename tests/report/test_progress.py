@@ -10,6 +10,7 @@ import pytest
 from llm_d_benchmark.domain.events import Event, EventType
 from llm_d_benchmark.report import progress
 from llm_d_benchmark.report.progress import make_progress
+from llm_d_benchmark.report.tally import Tally
 
 S = 1_000_000_000
 
@@ -148,3 +149,11 @@ def test_a_tool_that_tells_nothing_while_it_runs_shows_no_zeros(monkeypatch: pyt
     assert "counted when the stage has ended" in waiting
     assert "sent 0" not in waiting
     assert "sent 7" in out.getvalue()
+
+
+def test_virtual_time_is_shown_as_it_is_simulated() -> None:
+    tally = Tally()
+    tally.plan(1, 100.0)
+    tally(Event(EventType.STAGE_START, 5 * S, {"stage": 0, "generator": "virtual", "duration": 100.0}))
+    tally(Event(EventType.INTERVAL, 45 * S, {"stage": 0, "start": 44 * S, "end": 45 * S, "sent": 1}))
+    assert tally.elapsed == 40

@@ -28,6 +28,8 @@ class Tally:
         """False while a load generator tells nothing of its requests before its stage has ended."""
         self.ttft_ms: float | None = None
         self.lag_ms = 0.0
+        self._virtual = False
+        self._latest = 0
         self._seconds: float | None = None
         self._load_started: float | None = None
         self._stage_started: float | None = None
@@ -37,8 +39,13 @@ class Tally:
     def plan(self, stages: int | None, seconds: float | None) -> None:
         self.stages, self._seconds = stages, seconds
 
+    def _now(self) -> float:
+        """Seconds; of a run in virtual time as its last event says."""
+        return self._latest / 1e9 if self._virtual else time.monotonic()
+
     def __call__(self, event: Event) -> None:
         data = event.data
+        self._latest = event.time
         match event.type:
             case EventType.PHASE if data.get("state") == "start":
                 self.phase = str(data.get("phase"))
@@ -57,7 +64,8 @@ class Tally:
         self.stage_name = stage_title(str(data.get("name", "")), str(data.get("label", "")))
         lengths = [data.get("warmup") or 0.0, data.get("duration"), data.get("cooldown") or 0.0]
         self._stage_seconds = None if lengths[1] is None else sum(float(x) for x in lengths if x is not None)
-        self._stage_started = time.monotonic()
+        self._virtual = data.get("generator") == "virtual"
+        self._stage_started = self._now()
         self._load_started = self._load_started or self._stage_started
         self._recent.clear()
         self.ttft_ms = None
@@ -92,7 +100,7 @@ class Tally:
     @property
     def elapsed(self) -> float:
         """Seconds since the load began."""
-        return 0.0 if self._load_started is None else time.monotonic() - self._load_started
+        return 0.0 if self._load_started is None else self._now() - self._load_started
 
     @property
     def fraction(self) -> float | None:
@@ -100,7 +108,7 @@ class Tally:
         if self._seconds and self._load_started is not None:
             return min(1.0, self.elapsed / self._seconds)
         if self._stage_seconds and self._stage_started is not None:
-            return min(1.0, (time.monotonic() - self._stage_started) / self._stage_seconds)
+            return min(1.0, (self._now() - self._stage_started) / self._stage_seconds)
         return None
 
     @property
@@ -109,7 +117,7 @@ class Tally:
         if self._seconds and self._load_started is not None:
             return max(0.0, self._seconds - self.elapsed)
         if self._stage_seconds and self._stage_started is not None:
-            return max(0.0, self._stage_seconds - (time.monotonic() - self._stage_started))
+            return max(0.0, self._stage_seconds - (self._now() - self._stage_started))
         return None
 
     def stage_text(self) -> str:
