@@ -71,3 +71,12 @@ def test_an_absent_metric_is_left_out_with_its_reason() -> None:
 def test_a_run_without_stages_still_says_what_happened() -> None:
     result = dataclasses.replace(sample.result(1), stages=(), status="failed", saturation=None)
     assert "FAILED" in render_summary(result, width=80)
+
+
+@pytest.mark.parametrize(("generator", "said"), [("virtual", "In virtual time"), ("guidellm", "is not known")])
+def test_only_virtual_time_vouches_for_a_client_that_nobody_watched(generator: str, said: str) -> None:
+    made = sample.result(1, simulated=True)
+    unwatched = dataclasses.replace(made.validity, workers=(), schedule_delay_p99=Absent("not told"))
+    stages = [dataclasses.replace(s, load_generator=generator) for s in made.stages]
+    text = render_summary(dataclasses.replace(made, validity=unwatched, stages=stages, slos=()), width=200)
+    assert said in text

@@ -56,7 +56,7 @@ def _verdict(result: RunResult, events: Sequence[Event]) -> Verdict:
         sentence = "The client was not the bottleneck" + (
             "." if result.simulated else ": these numbers describe the server."
         )
-    elif result.simulated:
+    elif result.simulated and all(stage.load_generator == "virtual" for stage in result.stages):
         sentence = "In virtual time there is no client that could be the bottleneck."
     else:
         sentence = "Nothing contradicts these numbers; how late the client was is not known."
