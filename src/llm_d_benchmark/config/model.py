@@ -14,6 +14,7 @@ from .blocks import (
     PerformanceTargets,
     RegressionTesting,
 )
+from .collectors import CollectorsConfig
 from .fields import Model, Seconds
 from .load import LoadConfig
 from .observe import (
@@ -97,6 +98,7 @@ class Spec(Model):
     configuration_optimization: ConfigurationOptimization | None = None
     regression_testing: RegressionTesting | None = None
     performance_evaluation: PerformanceEvaluation | None = None
+    collectors: CollectorsConfig = CollectorsConfig()
     monitoring: Monitoring | None = None
     workflow: Workflow | None = None
     data_pipeline: DataPipeline | None = None

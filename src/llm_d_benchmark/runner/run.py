@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..collect.api import CollectJob
+from ..collect.run import collecting, collectors_of
 from ..config.availability import unavailable
 from ..config.layers import LoadedConfig
 from ..config.model import BenchmarkConfig
@@ -129,7 +131,8 @@ class _Run:
                 try:
                     async with self._phase("setup"):
                         endpoint, jobs = await self._unless_stopped(self._setup(stack, writer))
-                    await self._benchmark(writer, endpoint, jobs)
+                    async with self._collecting(writer, endpoint):
+                        await self._benchmark(writer, endpoint, jobs)
                     async with self._phase("analysis"):
                         result = await self._analyse(writer)
                 finally:
@@ -251,6 +254,14 @@ class _Run:
         await writer.flush()
         state = "end" if self.failure is None else "interrupted" if self.stop.is_set() else "failed"
         self.bus.emit(EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3))
+
+    def _collecting(self, writer: RunWriter, endpoint: Endpoint) -> AbstractAsyncContextManager[None]:
+        """Collectors beside the load. A simulated deployment has no host and no page of metrics."""
+        if self.deployment is not None:
+            return nullcontext()
+        config = self.config.spec.collectors
+        job = CollectJob(endpoint, asyncio.Event(), self.bus.clock_offset, writer.log_dir, config.interval)
+        return collecting(collectors_of(config, endpoint), job, writer.append_samples, self.bus.finding)
 
     async def _analyse(self, writer: RunWriter) -> RunResult:
         """Off the event loop, so that an interrupt is seen while a large run is analysed."""

@@ -15,9 +15,12 @@ from ..domain.errors import StoreError
 from ..domain.events import Event, EventType, Finding, Severity
 from ..domain.records import Records
 from ..domain.result import RunResult
+from ..domain.samples import Samples
 from .files import write_text
 from .parquet import check_whole, read_records
 from .result_json import from_json, to_json
+from .samples import read_samples
+from .writer import SAMPLES
 
 
 class RunFolder:
@@ -90,11 +93,21 @@ class RunFolder:
             if path not in broken:
                 yield from read_records(path)
 
+    def samples(self) -> Iterator[Samples]:
+        """The time series in batches of bounded size; parts that are not whole are left out.
+
+        Raises:
+            StoreError: a part is damaged inside.
+        """
+        for path in sorted((self.path / SAMPLES).glob("*.parquet")):
+            if path not in self.damage:
+                yield from read_samples(path)
+
     @cached_property
     def damage(self) -> Mapping[Path, str]:
         """Parts that are no whole Parquet files, and why."""
         found = {}
-        for path in self.part_files:
+        for path in (*self.part_files, *sorted((self.path / SAMPLES).glob("*.parquet"))):
             try:
                 check_whole(path)
             except StoreError as error:
@@ -136,6 +149,7 @@ def run_input(folder: RunFolder, config: BenchmarkConfig) -> RunInput:
         config=config,
         events=[*folder.events, *(_damage_finding(m).event(folder.events[-1].time) for m in folder.damage.values())],
         parts=folder.parts,
+        samples=folder.samples,
         complete=folder.complete and not missing and not folder.damage,
         missing_shards=missing,
     )

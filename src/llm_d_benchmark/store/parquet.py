@@ -45,16 +45,26 @@ def read_records(path: Path) -> Iterator[Records]:
     Raises:
         StoreError: it is no Parquet file of records, or it is damaged.
     """
+    for batch in batches(path):
+        yield Records({c.name: _from_arrow(c, batch.column(c.name)) for c in RECORD_COLUMNS})
+
+
+def batches(path: Path) -> Iterator[Any]:
+    """The Arrow batches of one Parquet file.
+
+    Raises:
+        StoreError: it is no Parquet file, or it is damaged.
+    """
     check_whole(path)
     with path.open("rb") as file:
-        batches = iter(arro3.io.read_parquet(file, batch_size=READ_ROWS))
-        while (batch := _next(batches, path)) is not None:
-            yield Records({c.name: _from_arrow(c, batch.column(c.name)) for c in RECORD_COLUMNS})
+        found = iter(arro3.io.read_parquet(file, batch_size=READ_ROWS))
+        while (batch := _next(found, path)) is not None:
+            yield batch
 
 
-def _next(batches: Iterator[Any], path: Path) -> Any:
+def _next(found: Iterator[Any], path: Path) -> Any:
     try:
-        return next(batches, None)
+        return next(found, None)
     except Exception as error:  # the reader raises no class of its own for damaged pages
         raise StoreError(f"{path} is damaged: {error}", advice="move it away; the other parts still count") from error
 
@@ -82,7 +92,7 @@ def check_whole(path: Path) -> None:
 
 def _to_arrow(column: Column, values: AnyColumn) -> Any:
     if isinstance(values, Labels):
-        return _labels_to_arrow(values)
+        return labels_to_arrow(values)
     if isinstance(values, Ragged):
         values = values.take(np.arange(len(values))) if values.offsets[0] else values
         return arrow.list_array(
@@ -101,7 +111,14 @@ def _nullable(type_: Any, values: npt.NDArray[Any], missing: npt.NDArray[Any], *
     )
 
 
-def _labels_to_arrow(labels: Labels) -> Any:
+def labels_from_arrow(array: Any) -> Labels:
+    """A column of few distinct strings, from an Arrow dictionary array."""
+    codes, missing = _values(arrow.dictionary_indices(array))
+    return Labels(np.where(missing, -1, codes).astype(np.int32), tuple(arrow.dictionary_dictionary(array).to_pylist()))
+
+
+def labels_to_arrow(labels: Labels) -> Any:
+    """An Arrow dictionary array of a column of few distinct strings."""
     names = [n.encode() for n in labels.names]
     missing = labels.codes < 0
     lengths = np.asarray([*map(len, names), 0], np.int64)[labels.codes]
@@ -113,9 +130,7 @@ def _labels_to_arrow(labels: Labels) -> Any:
 def _from_arrow(column: Column, array: Any) -> AnyColumn:
     match column.kind:
         case Kind.LABEL:
-            codes, missing = _values(arrow.dictionary_indices(array))
-            names = tuple(arrow.dictionary_dictionary(array).to_pylist())
-            return Labels(np.where(missing, -1, codes).astype(np.int32), names)
+            return labels_from_arrow(array)
         case Kind.RAGGED:
             offsets = arrow.list_offsets(array).to_numpy().astype(np.int64)
             flat = np.asarray(arrow.list_flatten(array).to_numpy(), np.int32)

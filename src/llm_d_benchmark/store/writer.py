@@ -24,13 +24,18 @@ import psutil
 from ..domain.errors import StoreError
 from ..domain.events import Event
 from ..domain.records import Records
+from ..domain.samples import Samples
 from .files import digest, redact_file, redacted, write_text
 from .parquet import write_records
+from .samples import write_samples
 
 MANIFEST_VERSION = "1"
 PART_AGE_S = 4.0
 PART_ROWS = 20_000
 PART_CHUNKS = 8_000_000
+PART_SAMPLES = 100_000
+SAMPLES_PATIENCE = 5
+SAMPLES = "samples"
 FULL = "free some space or choose another folder with --output; what was written before is kept"
 
 
@@ -46,6 +51,9 @@ class RunWriter:
         self._part = 0
         self._lock = asyncio.Lock()
         self._aging: asyncio.Task[None] | None = None
+        self._samples: list[Samples] = []
+        self._samples_since = 0.0
+        self._samples_part = 0
         self._thread = ThreadPoolExecutor(1, "records", _step_back)
         # Unbuffered: what a full disk refused is not tried again at the end.
         self._events = (path / "events.jsonl").open("ab", buffering=0)
@@ -131,6 +139,37 @@ class RunWriter:
                 del self._waiting[:count]
                 self._since = time.monotonic()
 
+    async def append_samples(self, samples: Samples) -> None:
+        """Keep samples; a part is written when there are many, or the oldest is some seconds old.
+
+        Raises:
+            StoreError: the disk is full; parts written before stay.
+        """
+        if not len(samples):
+            return
+        if not self._samples:
+            self._samples_since = time.monotonic()
+        self._samples.append(samples)
+        if (
+            sum(map(len, self._samples)) >= PART_SAMPLES
+            or time.monotonic() - self._samples_since >= PART_AGE_S * SAMPLES_PATIENCE
+        ):
+            await self.flush_samples()
+
+    async def flush_samples(self) -> None:
+        """Write the samples that wait.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        waiting, self._samples = self._samples, []
+        if waiting:
+            self._samples_part += 1
+            path = self.path / SAMPLES / f"part-{self._samples_part:05}.parquet"
+            await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: _write_samples(Samples.concat(waiting), path)
+            )
+
     def event(self, event: Event) -> None:
         """Append one line to events.jsonl.
 
@@ -171,6 +210,7 @@ class RunWriter:
             self._aging.cancel()
         try:
             await self.flush()
+            await self.flush_samples()
         finally:
             self._thread.shutdown()
             self._events.close()
@@ -185,6 +225,7 @@ class RunWriter:
                 redact_file(log, self._secrets)
         measured = [self.path / "config.yaml", self.path / "events.jsonl", *logs]
         measured += sorted((self.path / "records").glob("*.parquet"))
+        measured += sorted((self.path / SAMPLES).glob("*.parquet"))
         return {str(p.relative_to(self.path)): digest(p) for p in measured if p.is_file()}
 
     def _write_manifest(self) -> None:
@@ -216,6 +257,11 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _write_samples(samples: Samples, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_samples(samples, path)
 
 
 def _step_back() -> None:

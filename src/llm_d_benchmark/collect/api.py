@@ -1,0 +1,70 @@
+"""What a collector is: a stream of samples that ends when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..domain.endpoint import Endpoint
+from ..domain.events import Finding
+from ..domain.samples import Samples
+
+INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectJob:
+    """What every collector is told.
+
+    Attributes:
+        endpoint: the server under load; its key and TLS settings hold for metrics endpoints of the same host.
+        stop: set when the load has ended: take one last sample, so that the window's end is covered, and return.
+        clock_offset: ns to add to the monotonic clock to get epoch time; fixed for the run.
+        log_dir: where logs of the server and the generator are.
+        interval_s: seconds between two samples of a series.
+    """
+
+    endpoint: Endpoint
+    stop: asyncio.Event
+    clock_offset: int
+    log_dir: Path
+    interval_s: float = INTERVAL_S
+
+
+class Collector(Protocol):
+    """Collects from one source.
+
+    ``collect`` yields batches as they come, at most some seconds old, and findings about what it cannot see. It raises
+    nothing but ``CollectError``, when it has to give up; what it yielded before is kept.
+    """
+
+    name: str
+
+    def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]: ...
+
+
+class CollectError(Exception):
+    """A source that gives nothing any more. ``advice`` says what to do about it."""
+
+    def __init__(self, message: str, advice: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+
+async def ticks(job: CollectJob) -> AsyncIterator[None]:
+    """One tick per interval at absolute times, and a last one after the stop."""
+    loop = asyncio.get_running_loop()
+    at = loop.time()
+    while not job.stop.is_set():
+        yield
+        at = max(at + job.interval_s, loop.time())
+        try:
+            async with asyncio.timeout_at(at):
+                await job.stop.wait()
+        except TimeoutError:
+            continue
+    yield

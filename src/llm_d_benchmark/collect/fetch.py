@@ -1,0 +1,58 @@
+"""GET requests of collectors: the standard library's client in a thread, with credentials only where they belong."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+
+from ..domain.endpoint import Endpoint
+from .api import CollectError
+
+MAX_BYTES = 64 * 2**20
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """A redirect would take the key elsewhere."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+async def fetch(url: str, endpoint: Endpoint, timeout_s: float) -> bytes:
+    """The body of a 200 answer. The endpoint's key, headers and TLS settings go to its own host only.
+
+    Raises:
+        CollectError: no such answer came.
+    """
+    return await asyncio.to_thread(_fetch, url, endpoint, timeout_s)
+
+
+def _fetch(url: str, endpoint: Endpoint, timeout_s: float) -> bytes:
+    own = urlsplit(url).hostname == endpoint.host
+    headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(endpoint.all_headers() if own else {})}
+    try:
+        opener = build_opener(_NoRedirect, HTTPSHandler(context=_tls(endpoint) if own else None))
+        with opener.open(Request(url, headers=headers), timeout=timeout_s) as answer:
+            body: bytes = answer.read(MAX_BYTES + 1)
+            if answer.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+    except HTTPError as error:
+        raise CollectError(f"{url} answered {error.code}") from None
+    except (URLError, HTTPException, OSError, EOFError, ValueError) as error:
+        raise CollectError(f"{url} gave no answer: {getattr(error, 'reason', None) or error}") from None
+    if len(body) > MAX_BYTES:
+        raise CollectError(f"{url} answered more than {MAX_BYTES // 2**20} MiB")
+    return body
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=endpoint.tls.ca_file)
+    if not endpoint.tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,81 @@
+"""All collectors of a run, beside its load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from ..config.collectors import CollectorsConfig
+from ..domain.endpoint import Endpoint
+from ..domain.events import Finding, Severity
+from ..domain.samples import Samples
+from .api import CollectError, CollectJob, Collector
+from .host import HostCollector
+from .scrape import ScrapeCollector
+
+LAST_S = 10.0
+"""Time for the last samples after the load's end."""
+Keep = Callable[[Samples], Awaitable[None]]
+Tell = Callable[[Finding], None]
+
+
+def collectors_of(config: CollectorsConfig, endpoint: Endpoint) -> list[Collector]:
+    """The collectors that a configuration asks for."""
+    chosen: list[Collector] = [HostCollector()] if config.host else []
+    if config.scrape is None:
+        urls = _named(endpoint)
+        chosen.append(ScrapeCollector(urls or [f"{endpoint.url}/metrics"], quiet=not urls))
+    elif config.scrape:
+        chosen.append(ScrapeCollector(config.scrape))
+    return chosen
+
+
+def _named(endpoint: Endpoint) -> list[str]:
+    """Pages of metrics that the target knows of: those of its replicas, and its router's."""
+    replicas, router = endpoint.info.get("metrics_urls"), endpoint.info.get("router_metrics_url")
+    urls = [str(u) for u in replicas] if isinstance(replicas, Sequence) and not isinstance(replicas, str) else []
+    return urls + ([str(router)] if router else [])
+
+
+@asynccontextmanager
+async def collecting(collectors: Sequence[Collector], job: CollectJob, keep: Keep, tell: Tell) -> AsyncIterator[None]:
+    """Collect while the context is open; at its end each takes its last samples.
+
+    Raises:
+        Whatever ``keep`` raises, at the end: a full disk concerns the run.
+    """
+    tasks = [asyncio.create_task(_collect(c, job, keep, tell)) for c in collectors]
+    try:
+        yield
+    finally:
+        job.stop.set()
+        _, late = await asyncio.wait(tasks, timeout=LAST_S) if tasks else (set(), set())
+        for task in late:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for collector, error in zip(collectors, ended, strict=True):
+            if isinstance(error, asyncio.CancelledError):
+                tell(_degraded(collector, f"it did not end within {LAST_S:g} s of the load", None))
+            elif isinstance(error, BaseException):
+                raise error
+
+
+async def _collect(collector: Collector, job: CollectJob, keep: Keep, tell: Tell) -> None:
+    try:
+        async for item in collector.collect(job):
+            if isinstance(item, Samples):
+                await keep(item)
+            else:
+                tell(item)
+    except CollectError as error:
+        tell(_degraded(collector, error.message, error.advice))
+
+
+def _degraded(collector: Collector, reason: str, advice: str | None) -> Finding:
+    return Finding(
+        "collector_failed",
+        Severity.WARNING,
+        f"the collector '{collector.name}' gave up: {reason}; what it saw until then is kept",
+        advice,
+    )

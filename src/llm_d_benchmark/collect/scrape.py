@@ -1,0 +1,84 @@
+"""A server's /metrics, scraped directly: one collector for all endpoints of a deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from ..domain.events import Finding, Severity
+from ..domain.samples import Samples, Series
+from .api import CollectError, CollectJob, ticks
+from .fetch import fetch
+
+TIMEOUT_S = 5.0
+GIVE_UP = 5
+"""Failures in a row after which an endpoint is left alone."""
+
+
+class ScrapeCollector:
+    """Scrapes every URL once an interval. A sample's time is the middle of its request.
+
+    Args:
+        urls: metrics endpoints.
+        quiet: these were only guessed: one that has no metrics is no finding.
+    """
+
+    name = "scrape"
+
+    def __init__(self, urls: Sequence[str], *, quiet: bool = False) -> None:
+        self._urls = list(urls)
+        self._quiet = quiet
+
+    async def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]:
+        failures = dict.fromkeys(self._urls, 0)
+        answered: set[str] = set()
+        async for _ in ticks(job):
+            open_ = [u for u in self._urls if failures[u] < GIVE_UP]
+            if not open_:
+                return
+            found = await asyncio.gather(*(_scrape(u, job) for u in open_))
+            for url, result in zip(open_, found, strict=True):
+                if isinstance(result, Samples):
+                    failures[url] = 0
+                    answered.add(url)
+                    yield result
+                    continue
+                failures[url] += 1
+                if not answered and self._quiet and failures[url] == 1:
+                    failures[url] = GIVE_UP
+                elif failures[url] in (1, GIVE_UP):
+                    yield _failed(result, gave_up=failures[url] == GIVE_UP)
+
+
+async def _scrape(url: str, job: CollectJob) -> Samples | CollectError:
+    began = time.monotonic_ns()
+    try:
+        body = await fetch(url, job.endpoint, TIMEOUT_S)
+    except CollectError as error:
+        return error
+    now = (began + time.monotonic_ns()) // 2 + job.clock_offset
+    try:
+        # parsing thousands of lines would hold up the event loop, and with it the records
+        return await asyncio.to_thread(_parse, body, url, now)
+    except ValueError:
+        return CollectError(f"{url} is not in Prometheus' text format", "is this a /metrics page?")
+
+
+def _parse(body: bytes, url: str, now: int) -> Samples:
+    from .exposition import parse_exposition  # not before it is needed: a short run starts sooner
+
+    rows: list[tuple[int, Series, float]] = [
+        (now, s, v) for s, v in parse_exposition(body.decode("utf-8", "replace"), url)
+    ]
+    return Samples.from_rows(rows)
+
+
+def _failed(error: CollectError, *, gave_up: bool) -> Finding:
+    what = "; it is left alone from here on" if gave_up else ""
+    return Finding(
+        "metrics_not_scraped",
+        Severity.WARNING,
+        f"{error.message}{what}; the result has gaps in this server's own metrics",
+        error.advice or "check spec.collectors.scrape, or set it to [] to do without",
+    )
