@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import layers
 from .config.layers import LoadedConfig
+from .domain.comparison import Comparison, RegressionResult
 from .domain.result import RunResult
 from .runner.bus import Observer
 from .runner.options import RunOptions
@@ -25,6 +26,8 @@ from .store.folder import RunFolder
 
 if TYPE_CHECKING:
     import polars
+
+    from .analyze.comparison.study import Side
 
 
 class Run:
@@ -97,6 +100,44 @@ def run(config: LoadedConfig, output: str | Path = "results", *, observers: Sequ
     if outcome.failure is not None:
         raise outcome.failure
     return Run(outcome.folder)
+
+
+def compare(*runs: str | Path) -> Comparison:
+    """Compare finished runs with the first, as ``llm-d-benchmark compare`` does.
+
+    Raises:
+        ConfigError: fewer than two runs.
+        StoreError: a path is no run folder and holds none.
+    """
+    from .runner.compare import compare as compare_folders
+
+    return compare_folders([Path(r) for r in runs])[0]
+
+
+def regress(
+    config: LoadedConfig,
+    output: str | Path = "results",
+    *,
+    baseline_url: str | None = None,
+    test_url: str | None = None,
+    observers: Sequence[Observer] = (),
+) -> RegressionResult:
+    """Run the two versions of ``spec.regression_testing`` in turns and judge the test version.
+
+    Raises:
+        ConfigError, TargetError, GeneratorError, StoreError: it did not get to its end; what was measured is in the
+            study's folder in ``output``.
+    """
+    from .runner.regress import RegressOptions
+    from .runner.regress import regress as regress_async
+
+    urls: dict[Side, str | None] = {"baseline": baseline_url, "test": test_url}
+    options = RegressOptions(Path(output), "llm_d_benchmark.regress(...)", urls)
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(lambda: asyncio.run(regress_async(config, options, observers=observers))).result()
+    if outcome.failure is not None:
+        raise outcome.failure
+    return outcome.result
 
 
 def open_run(path: str | Path) -> Run:
