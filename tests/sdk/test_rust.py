@@ -25,7 +25,7 @@ def openai_rust() -> str:
 
 
 def test_its_own_tests() -> None:
-    cargo("test", "--quiet")
+    cargo("test", "--quiet", "--lib")
 
 
 class TestRust(ProtocolConformance):

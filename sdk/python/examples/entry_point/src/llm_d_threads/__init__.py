@@ -56,20 +56,21 @@ class _StageRun:
     def __init__(self, job: LoadJob, stage: Stage, pool: ThreadPoolExecutor) -> None:
         self._job, self._stage, self._pool = job, stage, pool
         streams = stage.load.concurrency
-        self._places = asyncio.Semaphore(MOST_THREADS if streams is None else job.shard.share(streams))
+        self._streams = MOST_THREADS if streams is None else job.shard.share(streams)
+        self._free: asyncio.Queue[int] = asyncio.Queue()  # places, since when each is free
         self._requests: set[Request] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._free_since = self._last_end = 0
+        self._last_end = 0
 
     def _now(self) -> int:
         return time.monotonic_ns() + self._job.clock_offset
 
     async def run(self) -> AsyncIterator[Records | Event]:
         job, stage = self._job, self._stage
-        start = told = self._free_since = max(self._now() + 20_000_000, job.start_at or 0)
+        start = told = max(self._now() + 20_000_000, job.start_at or 0)
         cpu = time.process_time()
         yield self._event(EventType.STAGE_START, start, generator="threads", **stage.to_dict(), start=start)
         work = asyncio.create_task(self._work(start))
@@ -141,6 +142,8 @@ class _StageRun:
 
     async def _release(self, start: int) -> None:
         await self._until(start)
+        for _ in range(self._streams):
+            self._free.put_nowait(start)
         count = self._stage.num_requests
         for position, session in enumerate(self._job.schedule.sessions(self._stage)):
             if count is not None and position >= count:
@@ -150,9 +153,7 @@ class _StageRun:
             due = None if session.offset_s is None else start + round(session.offset_s * 1e9)
             if due is not None:
                 await self._until(due)
-            held = self._places.locked()
-            await self._places.acquire()
-            ready = max(due or 0, start, self._free_since if held else 0)
+            ready = max(due or 0, await self._free.get())
             request = Request(self._job, self._stage, session, ready, due)
             self._requests.add(request)
             self._counts["sent"] += 1
@@ -165,8 +166,7 @@ class _StageRun:
         self._requests.discard(request)
         if row.get("error_class") == "connect":
             await asyncio.sleep(0.05)  # a server that is gone must not busy the client
-        self._free_since = self._now()
-        self._places.release()
+        self._free.put_nowait(self._now())
         self._last_end = max(self._last_end, row["end"])
         self._rows.append(row)
         self._counts["succeeded" if row["status"] == "ok" else row["status"]] += 1
