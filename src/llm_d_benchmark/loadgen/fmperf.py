@@ -78,7 +78,6 @@ class FMPerf(ExternalLoadGenerator):
             "BACKOFF": str(own.get("backoff", "1s")),
             "GRACE_PERIOD": str(own.get("grace_period", "5s")),
             "PROM_URL": None,
-            "NO_PROXY": "*",
         }
         requests = json.dumps(sample_requests(stage, own))
         argv = [str(stage.environment.python), "-m", "fmperf.loadgen.run"]

@@ -130,7 +130,46 @@ def test_the_command_and_the_native_config_are_kept_without_secrets(tmp_path: Pa
     for path in folder.rglob("*"):
         assert KEY.encode() not in path.read_bytes(), path
     assert "key ***" in (folder / "fake.log").read_text()
-    assert '"***"' in (folder / "results.json").read_text()
+    assert f'"{"*" * len(KEY)}"' in (folder / "results.json").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stage-0").write_text("in the way")
+    ran = run(tmp_path, closed())
+    assert isinstance(ran.error, GeneratorError)
+    assert "stage-0" in ran.error.message
+
+
+def test_our_own_modules_and_proxies_do_not_reach_a_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONPATH", "PYTHONHOME", "NO_PROXY"):
+        monkeypatch.setenv(name, "ours")
+
+    async def go() -> None:
+        code = "import os; print([os.environ.get(n) for n in ('PYTHONPATH', 'PYTHONHOME', 'NO_PROXY', 'OWN')])"
+        tool = await process.ToolProcess.start(
+            [sys.executable, "-c", code], env={"OWN": "x"}, cwd=tmp_path, log=tmp_path / "log", hide=[]
+        )
+        assert await tool.wait(20) == 0
+        await tool.end()
+
+    asyncio.run(go())
+    assert (tmp_path / "log").read_text() == "[None, None, '*', 'x']\n"
+
+
+def test_a_full_disk_does_not_stop_the_tool(tmp_path: Path) -> None:
+    """/dev/full takes nothing; a tool whose output nobody read would wait for ever."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+
+    async def go() -> int | None:
+        tool = await process.ToolProcess.start(
+            [sys.executable, "-c", "print('x' * 1000000)"], env={}, cwd=tmp_path, log=Path("/dev/full"), hide=["key"]
+        )
+        code = await tool.wait(20)
+        await tool.end()
+        return code
+
+    assert asyncio.run(go()) == 0
 
 
 def test_the_log_is_written_while_the_tool_runs(tmp_path: Path) -> None:

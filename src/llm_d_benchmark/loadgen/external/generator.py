@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import mmap
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,7 +107,8 @@ class _StageRun:
         self._ended = _Ended()
 
     async def items(self) -> AsyncIterator[Records | Event]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with disk(f"{self.folder} cannot be made"):
+            self.folder.mkdir(parents=True, exist_ok=True)
         began = self._now()
         yield Event(EventType.STAGE_START, began, self._start_data(began))
         async for event in self._execute():
@@ -146,7 +149,8 @@ class _StageRun:
 
     async def _execute(self) -> AsyncIterator[Event]:
         """Run the commands of the stage one after another; INTERVAL events with the time elapsed."""
-        tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer)
+        with disk("the tool's tokenizer cannot be written"):
+            tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer)
         tool_stage = ToolStage(
             stage=share(self.stage, self.job.shard),
             config=without_template(_seeded(self.job), self.template),
@@ -159,7 +163,8 @@ class _StageRun:
         limit = time_limit(self.stage, self.job)
         deadline = None if limit is None else time.monotonic() + limit
         for invocation in self.adapter.invocations(tool_stage):
-            self._write(invocation)
+            with disk(f"{self.folder} cannot be written"):
+                self._write(invocation)
             async for event in self._command(invocation, deadline):
                 yield event
             if self._cut:
@@ -269,13 +274,25 @@ def secrets_of(endpoint: Endpoint) -> list[str]:
 
 
 def scrub(folder: Path, hide: Sequence[str]) -> None:
-    """Replace every secret in the files of a folder."""
-    needles = [h.encode() for h in hide]
-    for path in folder.rglob("*") if needles else ():
-        if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
-            if any(n in data for n in needles):
-                path.write_bytes(redact(data, needles))
+    """Overwrite every secret in the files of a folder, in place: results may be larger than memory."""
+    for path in folder.rglob("*") if hide else ():
+        if path.is_symlink() or not path.is_file() or not path.stat().st_size:
+            continue
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+            for needle in (h.encode() for h in hide):
+                while (at := data.find(needle)) >= 0:
+                    data[at : at + len(needle)] = b"*" * len(needle)
+
+
+@contextmanager
+def disk(what: str) -> Iterator[None]:
+    """Raises GeneratorError for a disk that is full or cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise GeneratorError(
+            f"{what}: {error.strerror or error}", advice="is there room, and may it be written?"
+        ) from None
 
 
 def time_limit(stage: Stage, job: LoadJob) -> float | None:

@@ -10,11 +10,16 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ...domain.errors import GeneratorError
 from .guard import MARK, end_family
 
 GRACE_S = 5.0
+_PLAIN: Mapping[str, str | None] = {
+    "PYTHONUNBUFFERED": "1", "PYTHONPATH": None, "PYTHONHOME": None, "NO_PROXY": "*", "no_proxy": "*",
+}  # fmt: skip
+"""What of our own environment must not reach a tool: our modules, and proxies, which would be measured too."""
 PUMP_S = 2.0
 TAIL_LINES = 15
 TAIL_BYTES = 16384
@@ -45,7 +50,7 @@ class ToolProcess:
             GeneratorError: it cannot be started.
         """
         mark = secrets.token_hex(8)
-        merged = {k: v for k, v in {**os.environ, "PYTHONUNBUFFERED": "1", **env, MARK: mark}.items() if v is not None}
+        merged = {k: v for k, v in {**os.environ, **_PLAIN, **env, MARK: mark}.items() if v is not None}
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv, env=merged, cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
@@ -84,14 +89,24 @@ class ToolProcess:
 
 async def _pump(stream: asyncio.StreamReader, log: Path, hide: Sequence[bytes]) -> None:
     """Copy a stream into a file. Where there is something to hide, a line is written when it is whole."""
-    rest = b""
+    rest, full = b"", False
     with log.open("ab", buffering=0) as file:
         while chunk := await stream.read(_CHUNK):
             rest += chunk
             cut = max(rest.rfind(b"\n"), rest.rfind(b"\r")) + 1 if hide and len(rest) < _CHUNK else len(rest)
-            file.write(redact(rest[:cut], hide))
+            full = full or not _written(file, redact(rest[:cut], hide))
             rest = rest[cut:]
-        file.write(redact(rest, hide))
+        if not full:
+            _written(file, redact(rest, hide))
+
+
+def _written(file: BinaryIO, data: bytes) -> bool:
+    """False where the disk is full: the tool is read on, or it would wait for ever."""
+    try:
+        file.write(data)
+    except OSError:
+        return False
+    return True
 
 
 def redact(data: bytes, hide: Sequence[bytes]) -> bytes:
