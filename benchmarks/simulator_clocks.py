@@ -5,6 +5,9 @@
 The virtual run is exact, so it is made once; of the real ones the median of each figure counts. What HTTP and two
 processes cost is measured with one request at a time, where nothing else differs, and stated apart: the TTFT of the
 real clock is compared with and without it.
+
+Which requests share a step depends on fractions of a millisecond: arrivals shifted by 0.3 ms at random move the mean
+TTFT of these loads by up to 2 % and its p99 by up to 8 % in virtual time alone. Nearer than that two clocks cannot come.
 """
 
 from __future__ import annotations
@@ -46,11 +49,11 @@ SIZES = {
     "workers": 1,
 }
 LEVELS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-    "1 replica, 5/s": ({}, {"request_rate": 5, "arrival": "poisson", "num_requests": 100}),
-    "2 replicas, 20/s": ({"replicas": 2}, {"request_rate": 20, "arrival": "poisson", "num_requests": 400}),
-    "2 replicas, 40/s, 32 seqs": (
+    "1 replica, 10/s": ({}, {"request_rate": 10, "arrival": "poisson", "num_requests": 400}),
+    "2 replicas, 20/s": ({"replicas": 2}, {"request_rate": 20, "arrival": "poisson", "num_requests": 600}),
+    "2 replicas, 30/s, 32 seqs": (
         {"replicas": 2, "max_num_seqs": 32, "router": {"policy": "least_requests"}},
-        {"request_rate": 40, "arrival": "poisson", "num_requests": 600},
+        {"request_rate": 30, "arrival": "poisson", "num_requests": 900},
     ),
 }
 IDLE: Mapping[str, Any] = {"concurrency": 1, "num_requests": 40, **SIZES, "output_length": 16}
