@@ -7,7 +7,7 @@ processes cost is measured with one request at a time, where nothing else differ
 real clock is compared with and without it.
 
 Which requests share a step depends on fractions of a millisecond: arrivals shifted by 0.3 ms at random move the mean
-TTFT of these loads by up to 2 % and its p99 by up to 8 % in virtual time alone. Nearer than that two clocks cannot come.
+TTFT of these loads by up to 2 % and its p99 by up to 8 % in virtual time alone. Two clocks cannot come nearer.
 """
 
 from __future__ import annotations

@@ -29,31 +29,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_held",
-        "_stalled",
-        "arrived",
-        "ask",
-        "cached",
-        "connection",
-        "count",
-        "ended",
-        "first",
-        "gone",
-        "here",
-        "last",
-        "output_tokens",
-        "place",
-        "plain",
-        "reason",
-        "request_id",
-        "start",
-        "template",
-        "texts",
-        "trouble",
-        "trouble_at",
-        "vocabulary",
-        "words",
-        "write",
+        "_held", "_stalled", "arrived", "ask", "cached", "connection", "count", "ended", "first", "gone", "here",
+        "last", "output_tokens", "place", "plain", "reason", "request_id", "start", "template", "texts", "trouble",
+        "trouble_at", "vocabulary", "words", "write",
     )  # fmt: skip
 
     def __init__(
@@ -153,8 +131,7 @@ class Answer:
 
     def _word(self) -> bytes:
         if self.texts is not None:
-            text = self.texts[self.count]
-            return text.encode("ascii")
+            return self.texts[self.count].encode("ascii")
         words, place = self.words, self.place
         self.place = place + 1 if place + 1 < len(words) else 0
         return words[place][1:] if self.ask.chat and self.count == 0 else words[place]
