@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -17,14 +18,15 @@ from ..workload.conversation import ConversationOptions
 from ..workload.lengths import lengths_of_file
 from ..workload.shared_prefix import SharedPrefixOptions
 from ..workload.synthetic import SyntheticOptions
-from ..workload.trace import TraceOptions
 from . import aiperf_results
 from .external import plan
 from .external.api import Invocation, NativeResult, Requirement, ToolStage
 from .external.generator import ExternalLoadGenerator
 from .external.keys import common_findings, merged, tool_keys
+from .external.trace import Row, trace_findings, trace_rows
 
 CONFIG = "aiperf.yaml"
+TRACE = "trace.jsonl"
 ARTIFACTS = "artifacts"
 SECRET = "LLM_D_BENCHMARK_TOOL_SECRET_"
 MAX_ENTRIES = 10_000
@@ -59,8 +61,10 @@ class AIPerf(ExternalLoadGenerator):
         else:
             env |= plan.tls_environment(stage.endpoint, self.name)
         program = str(stage.environment.bin / "aiperf")
-        text = yaml.safe_dump(config, sort_keys=False)
-        return [Invocation([program, "profile", "--config", CONFIG], env, {CONFIG: text})]
+        files = {CONFIG: yaml.safe_dump(config, sort_keys=False)}
+        if plan.workload_type(stage.config) == "trace":
+            files[TRACE] = _trace_file(trace_rows(stage.config, stage.stage))
+        return [Invocation([program, "profile", "--config", CONFIG], env, files)]
 
     def parse(self, path: Path) -> NativeResult:
         return aiperf_results.parse(path)
@@ -78,18 +82,8 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
     if kind not in ("synthetic", "shared_prefix", "conversation", "trace"):
         advice = "it can do synthetic, shared_prefix, conversation and trace; others by its own keys: native.datasets"
         yield plan.error("workload_unsupported", f"workload '{kind}' is not passed to {name}", advice)
-    if kind == "trace" and not str(config.workload.get("path", "")).endswith(".jsonl"):
-        yield plan.error(
-            "trace_unsupported",
-            f"{name} replays traces with timestamp (ms), input_length, output_length and hash_ids a line",
-            "give such a .jsonl file (Mooncake's form), or use the native generator",
-        )
-    if kind == "trace" and "tokenizer" not in config.native:
-        yield plan.error(
-            "trace_tokenizer",
-            f"{name} makes a trace's prompts only with a tokenizer of the model hub: it does not find one in a folder",
-            "set native: {tokenizer: {name: ORG/MODEL}}, or use the native generator",
-        )
+    if kind == "trace":
+        yield from trace_findings(name, config)
     if kind == "shared_prefix":
         shared = plan.options(SharedPrefixOptions, config)
         if shared.prefix_length.distribution != "fixed":
@@ -171,7 +165,7 @@ def _entries(stage: Stage) -> int:
 def _dataset(tool: ToolStage) -> dict[str, Any]:
     config, kind = tool.config, plan.workload_type(tool.config)
     if kind == "trace":
-        return _trace(tool)
+        return {"name": "main", "type": "file", "format": "mooncake_trace", "path": TRACE}
     out: dict[str, Any] = {"name": "main", "type": "synthetic", "entries": _entries(tool.stage)}
     if kind == "shared_prefix":
         shared = plan.options(SharedPrefixOptions, config)
@@ -191,14 +185,13 @@ def _dataset(tool: ToolStage) -> dict[str, Any]:
     return out | {"prompts": dict(zip(("isl", "osl"), map(distribution, lengths), strict=True))}
 
 
-def _trace(tool: ToolStage) -> dict[str, Any]:
-    options = plan.options(TraceOptions, tool.config)
-    out: dict[str, Any] = {"name": "main", "type": "file", "format": "mooncake_trace"}
-    out["path"] = str(Path(options.path).resolve())
-    synthesis: dict[str, Any] = {"speedupRatio": float(tool.stage.load.arrival.get("speedup", 1.0))}
-    if options.max_input is not None:
-        synthesis["maxIsl"] = options.max_input
-    return out | {"synthesis": synthesis, "blockSize": options.block_size}
+def _trace_file(rows: Sequence[Row]) -> str:
+    """The trace in Mooncake's form, in ms."""
+    lines = [
+        json.dumps({"timestamp": round(offset * 1e3, 3), "input_length": given, "output_length": asked})
+        for offset, given, asked in rows
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def distribution(length: Length) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _load(used: Mapping[str, Any]) -> tuple[dict[str, object], bool | None]:
     known = {
         "rate": phase.get("rate"),
         "concurrency": phase.get("concurrency"),
-        "arrival": None if kind in (None, "concurrency") else kind,
+        "arrival": {"concurrency": None, "fixed_schedule": "trace"}.get(str(kind), kind),
     }
     return {k: v for k, v in known.items() if v is not None}, None if kind is None else kind != "concurrency"
 

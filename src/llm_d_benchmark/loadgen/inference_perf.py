@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from .external import plan
 from .external.api import Invocation, NativeResult, Requirement, ToolStage
 from .external.generator import ExternalLoadGenerator
 from .external.keys import common_findings, merged, tool_keys
+from .external.trace import Row, trace_findings, trace_rows
 
 REPORTS = "reports"
 MAX_QUEUED = 200_000
@@ -29,6 +31,9 @@ MAX_QUEUED = 200_000
 PER_SLOT_S = 50
 MAX_PREPARED = 5_000
 """Prompts with shared prefixes that it makes at most; it makes them before it starts."""
+UNCAPPED = 100_000
+"""Requests of a worker at once, instead of its default of a hundred."""
+TRACE = "trace.csv"
 LAUNCH = "launch.py"
 HEADERS_ENV = "LLM_D_BENCHMARK_TOOL_HEADERS"
 SECONDS_ENV = "LLM_D_BENCHMARK_TOOL_SECONDS"
@@ -92,6 +97,8 @@ class InferencePerf(ExternalLoadGenerator):
         seconds = stage.stage.load_s if _timed_loop(stage.stage) else None
         secret = plan.secret_headers(stage.endpoint)
         files = {"config.yml": yaml.safe_dump(config, sort_keys=False)}
+        if plan.workload_type(stage.config) == "trace":
+            files[TRACE] = _trace_file(trace_rows(stage.config, stage.stage))
         env: dict[str, str | None] = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         env |= plan.tls_environment(stage.endpoint, self.name)
         program = [str(stage.environment.bin / "inference-perf")]
@@ -113,10 +120,12 @@ def _timed_loop(stage: Stage) -> bool:
 def _findings(config: LoadConfig) -> Iterator[Finding]:
     name = InferencePerf.name
     keys = {"parameters", "timeouts", "retries", "workload"}
-    yield from common_findings(name, config, arrivals_taken={"constant", "poisson"}, keys_taken=keys)
+    yield from common_findings(name, config, arrivals_taken={"constant", "poisson", "trace"}, keys_taken=keys)
     kind = plan.workload_type(config)
-    if kind not in ("synthetic", "shared_prefix", "conversation"):
-        advice = "it can do synthetic, shared_prefix and conversation; others by its own keys: native.data"
+    if kind == "trace":
+        yield from trace_findings(name, config)
+    elif kind not in ("synthetic", "shared_prefix", "conversation"):
+        advice = "it can do synthetic, shared_prefix, conversation and trace; others by its own keys: native.data"
         yield plan.error("workload_unsupported", f"workload '{kind}' is not passed to {name}", advice)
     if config.endpoint == "chat" and "data" not in config.native:
         yield plan.error(
@@ -207,15 +216,21 @@ def _load(tool: ToolStage) -> dict[str, Any]:
     if config.retries.max:
         out |= {"request_retries": config.retries.max, "request_retry_backoff_sec": config.retries.backoff}
     stage: dict[str, float]
+    if plan.workload_type(config) == "trace":
+        # What the stage says has no effect: the trace has the times.
+        stage = {"rate": 1.0, "duration": max(1, math.ceil(tool.stage.load_s or 1.0))}
+        file = {"file": TRACE, "format": "AzurePublicDataset"}
+        own = {"num_workers": workers, "worker_max_concurrency": UNCAPPED, "trace": file}
+        return {"type": "trace_replay", "stages": [stage], **own, **out}
     if load.rate is None:
         level = load.concurrency or 1
         stage = {"num_requests": _loop_requests(tool.stage, level), "concurrency_level": level}
         return {"type": "concurrent", "stages": [stage], "num_workers": min(workers, level), **out}
     requests = plan.requests_at_rate(tool.stage, load.rate)
     stage = {"rate": load.rate, "duration": max(1, math.ceil(round(requests / load.rate, 6)))}
-    # The cap holds per worker, and a hundred by default.
+    # The cap holds per worker.
     workers = max(n for n in range(1, workers + 1) if not load.concurrency or load.concurrency % n == 0)
-    cap = load.concurrency // workers if load.concurrency else 100_000
+    cap = load.concurrency // workers if load.concurrency else UNCAPPED
     kind = "poisson" if load.arrival.get("type") == "poisson" else "constant"
     return {"type": kind, "stages": [stage], "num_workers": workers, "worker_max_concurrency": cap, **out}
 
@@ -255,11 +270,20 @@ def _data(tool: ToolStage) -> dict[str, Any]:
             top = max(1, math.ceil(talk.think_time))
             replay["tool_call_latency_sec"] = {"type": "fixed", "mean": talk.think_time, "min": 0, "max": top}
         return {"type": "conversation_replay", "conversation_replay": replay}
+    if kind == "trace":
+        return {"type": "random", "trace": {"file": TRACE, "format": "AzurePublicDataset"}}
     made = plan.options(SyntheticOptions, config)
     lengths = (made.input_length, made.output_length)
     return {"type": "random"} | dict(
         zip(("input_distribution", "output_distribution"), map(_distribution, lengths), strict=True)
     )
+
+
+def _trace_file(rows: Sequence[Row]) -> str:
+    """The trace in the form of Azure's public ones."""
+    times = [datetime.fromtimestamp(offset, tz=UTC).strftime("%Y-%m-%d %H:%M:%S.%f") for offset, _, _ in rows]
+    lines = [f"{time},{given},{asked}" for time, (_, given, asked) in zip(times, rows, strict=True)]
+    return "\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *lines]) + "\n"
 
 
 def _questions(stage: Stage, groups: int) -> int:

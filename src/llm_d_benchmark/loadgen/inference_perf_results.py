@@ -262,6 +262,8 @@ def _loads(used: Mapping[str, Any], told: Sequence[Mapping[str, Any]], n: int) -
         level = stage.get("concurrency_level") or summary.get("concurrency")
         rate = None if level else stage.get("rate") or summary.get("requested_rate")
         known = {"rate": rate, "concurrency": level, "arrival": load.get("type") if rate else None}
+        if load.get("type") == "trace_replay":
+            known = {"arrival": "trace"}
         out.append({k: v for k, v in known.items() if v is not None})
     return out
 

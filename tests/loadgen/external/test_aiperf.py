@@ -155,18 +155,21 @@ def test_workloads(tmp_path: Path) -> None:
     (data,) = native(tmp_path, {**base, "workload": talk})[0]["benchmark"]["datasets"]
     assert (data["turns"], data["turnDelay"]) == ({"value": 3}, 2000)
     assert data["prefixPrompts"] == {"sharedSystemLength": 30}
-    trace = {"type": "trace", "path": "t.jsonl", "max_input": 99}
-    settings = {"arrival": {"type": "trace", "speedup": 2}, "workload": trace}
-    benchmark = native(tmp_path, settings)[0]["benchmark"]
-    assert benchmark["datasets"][0]["format"] == "mooncake_trace"
-    assert benchmark["datasets"][0]["blockSize"] == 512
-    assert benchmark["datasets"][0]["synthesis"] == {"speedupRatio": 2.0, "maxIsl": 99}
-    assert benchmark["phases"][0]["type"] == "fixed_schedule"
 
 
-def test_a_trace_needs_a_tokenizer_of_the_hub() -> None:
-    trace = {"arrival": "trace", "workload": {"type": "trace", "path": "t.jsonl"}}
-    assert "trace_tokenizer" not in codes({**trace, "native": {"tokenizer": {"name": "org/model"}}})
+def test_a_trace_is_handed_on_as_times_and_lengths(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("timestamp,input_length,output_length\n5,20,3\n7,30,4\n9,99,4\n")
+    trace = {"type": "trace", "path": str(tmp_path / "t.csv"), "max_input": 50}
+    settings = {"arrival": {"type": "trace", "speedup": 2}, "workload": trace, "duration": 60}
+    config, invocation = native(tmp_path, settings)
+    assert config["benchmark"]["datasets"][0]["format"] == "mooncake_trace"
+    assert config["benchmark"]["phases"][0]["type"] == "fixed_schedule"
+    rows = [json.loads(line) for line in invocation.files["trace.jsonl"].splitlines()]
+    assert rows == [
+        {"timestamp": 0.0, "input_length": 20, "output_length": 3},
+        {"timestamp": 1000.0, "input_length": 30, "output_length": 4},
+    ]
+    assert codes(settings)["trace_prefixes_lost"] is Severity.WARNING
 
 
 def test_limits_of_goodput(tmp_path: Path) -> None:
@@ -181,8 +184,7 @@ def test_limits_of_goodput(tmp_path: Path) -> None:
     [
         ({"arrival": {"type": "ramp", "from": 1, "to": 5}}, "arrival_unsupported", Severity.ERROR),
         ({"workload": {"type": "dataset", "path": "x"}}, "workload_unsupported", Severity.ERROR),
-        ({"workload": {"type": "trace", "path": "x.csv"}}, "trace_unsupported", Severity.ERROR),
-        ({"workload": {"type": "trace", "path": "x.jsonl"}}, "trace_tokenizer", Severity.ERROR),
+        ({"workload": {"type": "trace", "path": "x.csv"}}, "trace_without_its_times", Severity.ERROR),
         ({"retries": {"max": 2}}, "key_without_effect", Severity.WARNING),
         ({"concurrency": 5, "duration": 60}, "prompts_repeat", Severity.INFO),
     ],

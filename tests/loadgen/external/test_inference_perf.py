@@ -122,6 +122,19 @@ def test_workloads(tmp_path: Path) -> None:
     assert (replay["turns_per_conversation"]["min"], replay["turns_per_conversation"]["max"]) == (2, 5)
 
 
+def test_a_trace_is_handed_on_as_times_and_lengths(tmp_path: Path) -> None:
+    lines = [{"timestamp": 250 * i, "input_length": 20 + i, "output_length": 3, "hash_ids": [1]} for i in range(9)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {"arrival": "trace", "workload": {"type": "trace", "path": str(tmp_path / "t.jsonl")}, "duration": 1}
+    config, invocation = native(tmp_path, settings)
+    assert config["load"]["type"] == "trace_replay"
+    assert config["load"]["trace"] == config["data"]["trace"] == {"file": "trace.csv", "format": "AzurePublicDataset"}
+    first, *rows = invocation.files["trace.csv"].splitlines()
+    assert first == "TIMESTAMP,ContextTokens,GeneratedTokens"
+    assert rows == [f"1970-01-01 00:00:00.{k * 250000:06d},{20 + k},3" for k in range(4)], "what is within the stage"
+    assert codes({"workload": settings["workload"]})["trace_without_its_times"] is Severity.ERROR
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "severity"),
     [
