@@ -131,17 +131,22 @@ def _code(names: Any) -> str:
 
 
 def _sections() -> Iterator[str]:
-    """One table for each mapping of keys, in the order of the file."""
+    """One table for each mapping of keys, in the order of the file; keys that stand in several places have it once."""
     sections: dict[Path, list[str]] = {}
     models: dict[Path, type[BaseModel]] = {(): BenchmarkConfig}
     for path, info in walk(BenchmarkConfig):
         sections.setdefault(path[:-1], []).append(_row(path, info))
         for below, model in _children(path, info.annotation):
             models[below] = model
-    for path in models:
-        if path in sections:
+    described: dict[type[BaseModel], Path] = {}
+    for path, model in models.items():
+        first = described.setdefault(model, path)
+        if path in sections and first != path:
+            if path[:-1] not in models or described[models[path[:-1]]] == path[:-1]:
+                yield f"### {_title(path)}\n\nThe keys of {_title(first)}.\n"
+        elif path in sections:
             yield f"### {_title(path)}\n"
-            yield f"{_first_paragraph(models[path])}\n"
+            yield f"{_first_paragraph(model)}\n"
             yield "| key | type | default | description |\n| --- | --- | --- | --- |"
             yield "\n".join(sections[path]) + "\n"
 
