@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,15 +18,18 @@ from ..domain.result import (
     Validity,
     Window,
 )
+from ..domain.samples import Samples
 from .agreement import agreement
 from .api import RunInput
 from .findings import findings
 from .gather import StageData, gather
 from .metrics import View, metrics, per_request, view
 from .reported import measured_something, only_reported, reported_stage
+from .resources import resources
 from .saturation import saturations
 from .slos import judge, score
 from .steady import steady_state
+from .timeseries import Lines
 from .validity import validity
 
 
@@ -33,7 +37,8 @@ def analyze(run: RunInput) -> RunResult:
     """The result of a run. The same input gives the same result, however its records are cut into parts."""
     data = gather(run)
     benchmark = run.config.spec.benchmark
-    stages = [_stage(d, {str(k): x for k, x in benchmark.goodput.items()}) for d in data]
+    lines = Lines.of(Samples.concat(list(run.samples())))
+    stages = [_with_resources(_stage(d, {str(k): x for k, x in benchmark.goodput.items()}), lines) for d in data]
     windows = [d.window for d in data]
     requests = _total([s.metrics.requests_total for s in stages])
     valid = validity(run, windows, stages)
@@ -80,6 +85,15 @@ def _stage(data: StageData, goodput: Mapping[str, float]) -> StageResult:
         by_model=by_model,
         steady_state=_steady(whole),
     )
+
+
+def _with_resources(stage: StageResult, lines: Lines) -> StageResult:
+    """The stage with what collectors saw over its window."""
+    if not lines:
+        return stage
+    found = resources(lines, stage.window.start, stage.window.end)
+    batches = found.pop("batches_per_second")
+    return replace(stage, resources=found, metrics=replace(stage.metrics, batches_per_second=batches))
 
 
 def _steady(v: View) -> SteadyState:
