@@ -24,7 +24,7 @@ from ..target.registry import create_target
 from .arms import ArmPlan, arms_of, same_server
 from .bus import Observer
 from .options import RunOptions, RunOutcome
-from .run import run
+from .run import preflight, run
 from .study import finish_study, read_study
 
 KIND = "regression"
@@ -99,6 +99,8 @@ class _Regression:
         self.stop = stop
         self.block = loaded.config.spec.regression_testing or RegressionTesting()
         self.arms: dict[Side, ArmPlan] = dict(zip(SIDES, arms_of(loaded, options.urls), strict=True))
+        for arm in self.arms.values():
+            preflight(arm.config)
         self.asked = criteria_of(self.block, probed=True)
         self.question, self.notes = question_of(loaded.config, self.asked, alpha=plan.ALPHA)
         self.same = same_server(self.arms["baseline"], self.arms["test"])
