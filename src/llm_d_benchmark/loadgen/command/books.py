@@ -141,6 +141,9 @@ class Books:
         if request.sent is None:
             self._leaves(request, row.sent)
         del self._open[row.request_id]
+        if row.status != "ok":  # the session is over: its later turns will not come
+            for number in range(row.request_id + 1, request.session.first_request_id + len(request.session.turns)):
+                self._open.pop(number, None)
         self.in_flight -= 1
         self.active = time.monotonic()
         session, turn = request.session, request.session.turns[request.turn]
