@@ -91,7 +91,7 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
         yield plan.info(
             "prefixes_drawn", f"{name} draws a prefix for every prompt: groups are only about equally often"
         )
-    if any(s.rate is None and s.num_requests is None for s in plan.loads_of(config)):
+    if any(s.closed_loop and s.num_requests is None for s in plan.loads_of(config)):
         yield plan.info("prompts_repeat", f"{name} makes at most {MAX_ENTRIES} different prompts for a loop by time")
     yield plan.info("failures_without_end", f"{name} does not tell when a failed request ended: taken as when it began")
 

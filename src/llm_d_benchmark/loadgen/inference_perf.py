@@ -146,10 +146,10 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
             yield plan.info(
                 "requests_rounded", f"{name} runs a rate for whole seconds; the number of requests may differ"
             )
-    if any(s.rate is None and s.num_requests is None for s in loads):
+    if any(s.closed_loop and s.num_requests is None for s in loads):
         text = f"{name} cannot end a closed loop by time: it is ended as by Ctrl-C, and forgets what is in flight then"
         yield plan.info("closed_loop_timed", text)
-    if any(s.rate is None and s.num_requests is not None for s in loads):
+    if any(s.closed_loop and s.num_requests is not None for s in loads):
         text = f"{name} lets the requests of a closed loop go over one second: with few, the concurrency is not reached"
         yield plan.info("closed_loop_start", text)
     yield plan.info("ttft_with_connect", f"{name}'s ttft includes connection set-up, which it does not tell apart")

@@ -128,7 +128,7 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
     if not config.streaming:
         yield plan.error("streaming_unsupported", f"{name} always asks for a stream", "use the native generator")
     loads = plan.loads_of(config)
-    if any(s.rate is None and (s.num_requests is None or s.duration is not None) for s in loads):
+    if any(s.closed_loop and (s.num_requests is None or s.duration is not None) for s in loads):
         text = f"{name} cannot end a closed loop by time: what it would send after that is left out"
         yield plan.info("closed_loop_timed", text, f"it makes at most {MAX_PROMPTS} prompts, and ends after them")
     if config.endpoint == "chat":

@@ -132,6 +132,7 @@ def test_a_trace_is_handed_on_as_times_and_lengths(tmp_path: Path) -> None:
     first, *rows = invocation.files["trace.csv"].splitlines()
     assert first == "TIMESTAMP,ContextTokens,GeneratedTokens"
     assert rows == [f"1970-01-01 00:00:00.{k * 250000:06d},{20 + k},3" for k in range(4)], "what is within the stage"
+    assert "closed_loop_timed" not in codes(settings)
     assert codes({"workload": settings["workload"]})["trace_without_its_times"] is Severity.ERROR
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...config.fields import Model
-from ...config.load import Length, LoadConfig, Shape, load_of
+from ...config.load import PROCESSES, Length, LoadConfig, Shape, load_of
 from ...domain.endpoint import Endpoint, Secret
 from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
@@ -40,6 +40,10 @@ class Asked:
     arrival: str
     num_requests: int | None
     duration: float | None
+
+    @property
+    def closed_loop(self) -> bool:
+        return self.rate is None and self.arrival in PROCESSES
 
 
 def loads_of(config: LoadConfig) -> list[Asked]:
