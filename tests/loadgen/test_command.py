@@ -195,6 +195,20 @@ def test_in_an_open_loop_it_cannot_hide_its_own_delay(tmp_path: Path) -> None:
     assert ran.of(EventType.INTERVAL)[0]["schedule_delay_ms_max"] >= 50
 
 
+def test_machines_that_are_told_to_start_at_a_time_do(tmp_path: Path) -> None:
+    native = {"command": [sys.executable, str(PROGRAM), "honest"]}
+    at = time.time_ns() + 2_000_000_000
+
+    async def go() -> Ran:
+        source, sessions = Stages(closed(1, num_requests=3)), Sessions(count=3)
+        job = make_job(ENDPOINT, source, sessions, tmp_path, config={"native": native}, start_at=at)
+        return await collect(CommandLoadGenerator().run(job))
+
+    ran = asyncio.run(go())
+    assert ran.of(EventType.STAGE_START)[0]["start"] == at
+    assert ran.records.ints("sent").min() >= at - 100_000_000
+
+
 def test_a_request_counts_once(tmp_path: Path) -> None:
     ran = run("honest", tmp_path, config={"twice": True})
     assert "was reported before" in failure(ran)
