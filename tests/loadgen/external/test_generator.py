@@ -295,6 +295,10 @@ def test_every_form_of_length_is_shortened() -> None:
     assert without_template(other, 8) == other
 
 
+def test_a_light_installation_is_told_once(tmp_path: Path) -> None:
+    assert findings(run(tmp_path, closed(), closed(index=1), native={"light": True})) == ["light_installation"]
+
+
 def test_a_shard_numbers_its_own_part(tmp_path: Path) -> None:
     ran = run(tmp_path, closed(9, 4), shard=Shard(1, 2))
     assert ran.records.ints("request_id").tolist() == [1, 3, 5, 7]

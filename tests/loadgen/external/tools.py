@@ -58,7 +58,7 @@ class FakeTool(ExternalLoadGenerator):
 
     def environment(self, config: LoadConfig) -> Environment:
         python = Path(sys.executable)
-        return Environment(python, python.parent, "1.0")
+        return Environment(python, python.parent, "1.0", light=bool(config.native.get("light")))
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         return list(common_findings(self.name, config, arrivals_taken={"constant"}))

@@ -64,12 +64,14 @@ class Environment:
         bin: the folder of its programs.
         version: what it says of itself.
         checkout: its source tree, where it is run from one.
+        light: whether it is the smaller installation.
     """
 
     python: Path
     bin: Path
     version: str
     checkout: Path | None = None
+    light: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Installed:
     def environment(self) -> Environment:
         python = Path(self.python)
         checkout = None if self.checkout is None else Path(self.checkout)
-        return Environment(python, python.parent, self.version, checkout)
+        return Environment(python, python.parent, self.version, checkout, self.light)
 
 
 def cache_dir() -> Path:

@@ -69,6 +69,8 @@ class ExternalLoadGenerator(Adapter):
 
     async def run(self, job: LoadJob) -> AsyncIterator[Records | Event]:
         environment = await asyncio.to_thread(self.environment, job.config)
+        if environment.light:
+            yield _light(self.name, environment.version).event(time.monotonic_ns() + job.clock_offset)
         last: StageOutcome | None = None
         not_before = job.start_at
         while not job.stop.is_set() and (stage := job.stages.next(last)) is not None:
@@ -79,6 +81,15 @@ class ExternalLoadGenerator(Adapter):
             async for item in run.items():
                 yield item
             last = run.outcome
+
+
+def _light(name: str, version: str) -> Finding:
+    return Finding(
+        "light_installation",
+        Severity.INFO,
+        f"{name} {version}: small modules stand in for a package that it hardly uses",
+        f"llm-d-benchmark generators install {name} installs it as it is published",
+    )
 
 
 @dataclass(slots=True)
@@ -264,7 +275,7 @@ class _StageRun:
         if len(native.stages) != 1:
             return records, None, None
         only: NativeStage = native.stages[0]
-        return records, only.told(native.version or self.environment.version), only.window
+        return records, only.told(self.environment.version), only.window
 
 
 def secrets_of(endpoint: Endpoint) -> list[str]:
