@@ -170,6 +170,9 @@ def test_what_would_mislead_is_refused(cpu_run: RunInput, cpu_levels: list[Level
         calibrate([cpu_run], hold_out=["c=4"])
     with pytest.raises(ConfigError, match="runs are of 2 replicas"):
         calibrate([as_run(cpu_levels, CPU_LIMITS, replicas=2)])
+    late = replace(cpu_levels[0], label="c=9", window=(900.0, 930.0))
+    with pytest.raises(ConfigError, match="level c=9: in its window no request with more than one token was sent"):
+        calibrate([as_run([*cpu_levels, late], CPU_LIMITS)])
     other = as_run(cpu_levels, replace(CPU_LIMITS, max_num_seqs=8), run_id="other")
     with pytest.raises(ConfigError, match="different servers: max_num_seqs is run: 4, other: 8"):
         calibrate([cpu_run, other])

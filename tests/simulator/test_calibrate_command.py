@@ -98,8 +98,8 @@ def test_too_few_levels_are_refused(tmp_path: Path) -> None:
 def test_a_real_model_is_calibrated(tmp_path: Path) -> None:
     """That it works on a real server; how well it predicts is measured by benchmarks/calibrate_local.py."""
     load = sets(
-        stages=[{"concurrency": users} for users in (1, 2, 3, 4)],
-        duration="4s",
+        stages=[{"concurrency": users, "num_requests": 3 + 2 * users} for users in (1, 2, 3, 4)],
+        warmup="0s",
         input_length={"distribution": "uniform", "min": 32, "max": 64},
         output_length={"distribution": "uniform", "min": 4, "max": 8},
         parameters={"ignore_eos": True},

@@ -144,7 +144,7 @@ def _both(label: str, group: Sequence[Level], cost: StepCost, limits: EngineLimi
     whole = [(measured, predicted) for measured, predicted in pairs if measured and predicted]
     if not whole:
         raise ConfigError(
-            f"level {label}: no request with more than one token was sent in its window",
+            f"level {label}: in its window no request with more than one token was sent, or no token arrived",
             advice="measure it for longer: a window should hold at least some tens of requests",
         )
     return _median([m for m, _ in whole]), _median([p for _, p in whole])

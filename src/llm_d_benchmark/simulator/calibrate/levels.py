@@ -73,15 +73,15 @@ class Level:
 def performance(
     sent: FloatArray, output: IntArray, chunks: Sequence[FloatArray], window: tuple[float, float]
 ) -> Performance | None:
-    """Throughput and latencies by the definitions of docs/metrics.md; None where no request falls into the window."""
+    """Throughput and latencies by the definitions of docs/metrics.md; None where the window holds no request or token."""
     start, end = window
     inside = [i for i in range(len(sent)) if start <= sent[i] < end]
     more = [i for i in inside if output[i] > 1 and chunks[i][-1] > chunks[i][0]]
-    if not more:
-        return None
     tokens = sum(
         output[i] * (np.searchsorted(c, end) - np.searchsorted(c, start)) / len(c) for i, c in enumerate(chunks)
     )
+    if not more or not tokens:
+        return None
     return Performance(
         throughput=float(tokens / (end - start)),
         ttft=float(np.median([chunks[i][0] - sent[i] for i in inside])),
