@@ -121,6 +121,23 @@ def test_a_lost_behaviour_and_failing_requests_fail(tmp_path: Path) -> None:
     assert result["stability"]["baseline"]["success"]["value"] == 1.0
 
 
+def test_a_version_that_cannot_be_measured_ends_the_test_and_keeps_the_rest(tmp_path: Path) -> None:
+    with OpenAIServer(ttft=0.002, itl=0.001) as old, OpenAIServer(ttft=0.002, itl=0.001) as new:
+        new.behaviour = lambda n: "http_500"
+        done = bench(
+            "regress", "--baseline-url", old.url, "--test-url", new.url, "-o", "out",
+            "--set", "spec.regression_testing.test_suite=[performance_tests]",
+            "--set", "spec.benchmark.give_up=1s", *LOAD, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode in (5, 6), done.stderr + done.stdout
+    result = result_in(only_run(tmp_path / "out"))
+    assert result["verdict"] == "inconclusive"
+    runs = [(r["arm"], r["used"]) for r in result["runs"]]
+    assert ("test", True) not in runs
+    assert [a for a, _ in runs].count("test") == 2
+    assert "ended early" in done.stdout
+
+
 def test_an_interrupted_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     config = simulated(tmp_path, '{"simulator": {}}', test_suite=["performance_tests"], min_runs=4)
     process = start("regress", "-c", str(config), "-o", "out", cwd=tmp_path)

@@ -16,7 +16,7 @@ from ..analyze.comparison.study import SIDES, Side, Study, criteria_of, performa
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig
 from ..domain.comparison import Behaviour, Outcome, RegressionResult
-from ..domain.errors import BenchmarkError, ConfigError, ExitCode
+from ..domain.errors import BenchmarkError, ConfigError, ExitCode, TargetError
 from ..store.job import JobFolder
 from ..target.api import TargetContext
 from ..target.compat import probe_api
@@ -244,8 +244,12 @@ class _Regression:
             self._check_streak(side, error)
             return
         self.job.add_run(**entry, **_of(outcome))
-        if outcome.failure is not None and not self.stop.is_set():
-            self._check_streak(side, outcome.failure)
+        failure = outcome.failure
+        if failure is None and outcome.result.status == "failed":
+            kinds = ", ".join(f"{n} {kind}" for kind, n in outcome.result.requests.errors.items())
+            failure = TargetError(f"no request to the {side} ({arm.version}) succeeded: {kinds or 'none was answered'}")
+        if failure is not None and not self.stop.is_set():
+            self._check_streak(side, failure)
 
     async def _measure(self, config: LoadedConfig, options: RunOptions) -> RunOutcome:
         """One run, with a stop of its own: a run sets it at its end, too."""
