@@ -299,6 +299,14 @@ def test_a_light_installation_is_told_once(tmp_path: Path) -> None:
     assert findings(run(tmp_path, closed(), closed(index=1), native={"light": True})) == ["light_installation"]
 
 
+def test_a_tool_that_gave_up_half_way_is_told(tmp_path: Path) -> None:
+    assert "requests_missing" in findings(run(tmp_path / "a", closed(100, 2), native={"requests": 20}))
+    timed = Stage(0, "s", Load(concurrency=2), duration_s=10.0)
+    assert "ended_early" in findings(run(tmp_path / "b", timed, native={"requests": 40}))
+    whole = Stage(0, "s", Load(concurrency=2), duration_s=2.0)
+    assert findings(run(tmp_path / "c", whole, native={"requests": 40})) == []
+
+
 def test_a_shard_numbers_its_own_part(tmp_path: Path) -> None:
     ran = run(tmp_path, closed(9, 4), shard=Shard(1, 2))
     assert ran.records.ints("request_id").tolist() == [1, 3, 5, 7]

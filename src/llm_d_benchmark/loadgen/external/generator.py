@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ...config.load import LoadConfig
 from ...domain.endpoint import Endpoint, Secret
 from ...domain.errors import ConfigError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.quantities import parse_duration
-from ...domain.records import MISSING, Records, Status
+from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
 from ..api import LoadJob
 from ..native.outcome import OutcomeMeter
@@ -27,6 +25,7 @@ from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, To
 from .environments import locate, not_there
 from .keys import ENVIRONMENT, TIME_LIMIT
 from .lengths import with_template, without_template
+from .observed import as_observed
 from .process import ToolProcess, log_tail, redact
 from .stage import batches, interval_events, numbered, share, times_of
 from .tokenizer import tokenizer_folder
@@ -133,8 +132,9 @@ class _StageRun:
             yield event
         for batch in batches(records):
             yield batch
-        for finding in _as_observed(self.adapter.name, self.stage, records, cut=self._cut):
-            yield finding.event(self._now())
+        if not self._cut:
+            for finding in as_observed(self.adapter.name, share(self.stage, self.job.shard), records):
+                yield finding.event(self._now())
         if self.job.stages.adaptive:
             meter = OutcomeMeter()
             meter.add(records)
@@ -342,29 +342,3 @@ async def _until(start_at: int, job: LoadJob) -> None:
     """Wait for an epoch time, or until the run is stopped."""
     while not job.stop.is_set() and (left := start_at - time.monotonic_ns() - job.clock_offset) > 0:  # noqa: ASYNC110
         await asyncio.sleep(min(POLL_S, left / 1e9))
-
-
-def peak_in_flight(records: Records) -> int:
-    """The most requests that were in flight at once."""
-    sent, end = records.ints("sent"), records.ints("end")
-    known = (sent != MISSING) & (end != MISSING)
-    times = np.concatenate([sent[known], end[known]])
-    step = np.concatenate([np.ones(known.sum(), np.int64), -np.ones(known.sum(), np.int64)])
-    order = np.lexsort((step, times))  # of equal times the ends first
-    return int(np.cumsum(step[order]).max(initial=0))
-
-
-def _as_observed(name: str, stage: Stage, records: Records, *, cut: bool) -> Iterator[Finding]:
-    """Where the load was not what was asked for."""
-    asked = stage.load.concurrency
-    failed = len(records) - records.labels("status").counts().get(Status.OK, 0)
-    if cut or stage.load.open_loop or asked is None or len(records) < 2 * asked or 2 * failed > len(records):
-        return
-    peak = peak_in_flight(records)
-    if peak < asked:
-        yield Finding(
-            "concurrency_not_reached",
-            Severity.WARNING,
-            f"stage {stage.name}: {name} was asked for {asked} concurrent requests and had {peak} in flight at most",
-            "read the result as one of that concurrency; the native generator reaches the one asked for",
-        )
