@@ -85,3 +85,10 @@ def test_different_loads_are_said_not_to_be_compared(result: RunResult) -> None:
     assert "No two load generators ran the same load" in render_summary(apart)
     alone = dataclasses.replace(apart, stages=apart.stages[:1])
     assert "No two" not in render_summary(alone)
+
+
+def test_one_generator_whose_figures_are_others_is_a_line_on_the_console(result: RunResult) -> None:
+    alone = dataclasses.replace(GROUP, stages=[1], metrics=[])
+    text = render_summary(dataclasses.replace(result, agreement=[alone]), width=200)
+    assert "guidellm's own figures at c=8: 1 are not what its requests give (see the report)" in text
+    assert "it weights" not in text

@@ -68,7 +68,7 @@ def _section(result: RunResult, i: int, n: Numbers) -> Section:
 
 def heading(result: RunResult, group: Agreement) -> str:
     names = ", ".join(dict.fromkeys(_names(result, group).values()))
-    return f"{names} at {group.load}" if group.metrics else f"{names} at {group.load}: its own figures"
+    return f"{names} at {group.load}" if group.metrics else f"{names}'s own figures at {group.load}"
 
 
 def verdict_of(metric: MetricAgreement) -> str:

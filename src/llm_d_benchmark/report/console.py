@@ -107,19 +107,22 @@ def _notes(console: Console, result: RunResult, table: StageTable) -> None:
 
 
 def _agreement(console: Console, result: RunResult) -> None:
-    """Generators side by side; of each metric only its verdict, of each difference its size and cause."""
+    """Generators side by side, and each difference with its cause; of one alone, that its own figures are others."""
     for group in result.agreement:
+        if not group.metrics:
+            what = agreement.heading(result, group)
+            console.print(Text(f"{what}: {len(group.own_figures)} are not what its requests give (see the report)"))
+            continue
         console.print(Text(f"agreement: {agreement.heading(result, group)}", style="bold"))
-        if group.metrics:
-            header, rows = agreement.text_rows(result, group)
-            shown = Table(box=_BOX, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-            for i, title in enumerate(header):
-                words = i in (0, len(header) - 1)
-                shown.add_column(escape(title), justify="left" if words else "right", no_wrap=words)
-            for row in rows:
-                shown.add_row(*(escape(cell) for cell in row))
-            console.print(shown)
-            console.print(Text(agreement.sentence(group)))
+        header, rows = agreement.text_rows(result, group)
+        shown = Table(box=_BOX, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        for i, title in enumerate(header):
+            words = i in (0, len(header) - 1)
+            shown.add_column(escape(title), justify="left" if words else "right", no_wrap=words)
+        for row in rows:
+            shown.add_row(*(escape(cell) for cell in row))
+        console.print(shown)
+        console.print(Text(agreement.sentence(group)))
         for line in [*agreement.differences(result, group), *agreement.own_lines(result, group)]:
             console.print(Text(f"  - {line}"))
     nothing = agreement.not_compared(result)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ..domain.result import PERCENTILES, Distribution, RequestCounts, RunResult, StageResult
+from ..domain.result import PERCENTILES, Distribution, Measured, RequestCounts, RunResult, StageResult
 from .numbers import Numbers, pointer_part
 from .table import UNSURE, unsure_means
 
@@ -204,8 +204,17 @@ class Tables:
         names = sorted({name for s in self._result.stages for name in s.resources})
         if not names:
             return None
+        seen = [n for n in names if any(isinstance(s.resources.get(n), Measured) for s in self._result.stages)]
         rows: Rows = [
-            [self._name(s), *(self._n.show(f"/stages/{i}/resources/{n}") if n in s.resources else "" for n in names)]
-            for i, s in enumerate(self._result.stages)
+            [
+                name.replace("_", " "),
+                *(
+                    self._n.show(f"/stages/{i}/resources/{name}", symbol=True) if name in s.resources else ""
+                    for i, s in enumerate(self._result.stages)
+                ),
+            ]
+            for name in seen
         ]
-        return HtmlTable("Resources", "Of the server, over each window.", ["Stage", *names], rows)
+        caption = "Over each window, by the server's own metrics and its host's. Not seen: "
+        caption += ", ".join(n.replace("_", " ") for n in names if n not in seen) or "nothing"
+        return HtmlTable("Resources", f"{caption}.", ["Resource", *(self._name(s) for s in self._result.stages)], rows)
