@@ -12,6 +12,8 @@ from typing import Any
 
 LOAD = "spec.benchmark.load_generators.0.config"
 COMMAND = [sys.executable, "-m", "llm_d_benchmark"]
+LENIENT = ["--set", "spec.benchmark.validity.schedule_delay=1s", "--set", "spec.benchmark.validity.loop_lag=1s"]
+"""For tests of what a run says of its server, on a machine that is busy with other tests."""
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LLM_D_BENCHMARK_", "OPENAI_"))}
 
 

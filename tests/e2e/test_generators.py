@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import bench, events_of, only_run, result_of, sets
+from tests.e2e.command import LENIENT, bench, events_of, only_run, result_of, sets
 from tests.support.openai_server import OpenAIServer
 
-LENIENT = ["--set", "spec.benchmark.validity.schedule_delay=1s", "--set", "spec.benchmark.validity.loop_lag=1s"]
 PLAYED = """
 import http.client, json, os, sys, threading, time, urllib.parse, yaml
 config = yaml.safe_load(open(sys.argv[sys.argv.index("--config") + 1]))["benchmark"]

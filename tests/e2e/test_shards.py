@@ -6,10 +6,9 @@ import json
 import time
 from pathlib import Path
 
-from tests.e2e.command import bench, only_run, result_of, sets, start
+from tests.e2e.command import LENIENT, bench, only_run, result_of, sets, start
 from tests.support.openai_server import OpenAIServer
 
-LENIENT = ["--set", "spec.benchmark.validity.schedule_delay=1s", "--set", "spec.benchmark.validity.loop_lag=1s"]
 LOAD = LENIENT + sets(request_rate=60, arrival="constant", duration="3s", input_length=16, output_length=8)
 
 

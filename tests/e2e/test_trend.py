@@ -45,9 +45,7 @@ def test_the_history_of_a_benchmark(tmp_path: Path) -> None:
         result |= {"run_id": copy.name, "started": result["started"] + i * 86400 * 10**9}
         (copy / "result.json").write_text(json.dumps(result))
         config = (copy / "config.yaml").read_text()
-        (copy / "config.yaml").write_text(
-            config.replace("labels: {}", f"labels: {{commit: abc{i:02}}}", 1)
-        )
+        (copy / "config.yaml").write_text(config.replace("labels: {}", f"labels: {{commit: abc{i:02}}}", 1))
     shown = bench(
         "trend", "results", "--by", "commit", "--metrics", "e2e.mean", "-o", "t.html", "--csv", "t.csv", cwd=tmp_path
     )

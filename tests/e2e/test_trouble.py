@@ -11,11 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.command import bench, events_of, only_run, result_of, sets, start, wait_for_event
+from tests.e2e.command import LENIENT, bench, events_of, only_run, result_of, sets, start, wait_for_event
 from tests.support.openai_server import OpenAIServer
 
 # What these runs are about is the server's trouble: a busy test machine must not make them invalid.
-LENIENT = ["--set", "spec.benchmark.validity.schedule_delay=1s", "--set", "spec.benchmark.validity.loop_lag=1s"]
 SMALL = [*sets(input_length=16, output_length=8, concurrency=4), *LENIENT]
 
 

@@ -21,6 +21,7 @@ from ..domain.result import (
 from ..domain.samples import Samples
 from .agreement import agreement
 from .api import RunInput
+from .diagnosis import diagnose
 from .findings import findings
 from .gather import StageData, gather
 from .metrics import View, metrics, per_request, view
@@ -61,6 +62,7 @@ def analyze(run: RunInput) -> RunResult:
         saturations=knees,
         slos=slos,
         slo_score=score(slos),
+        diagnosis=diagnose(stages, valid, run.config),
         agreement=agreement(data, stages, benchmark.load_generators, valid.reasons),
         findings=findings(run, stages, requests, valid.identities),
         missing_shards=tuple(run.missing_shards),

@@ -13,18 +13,8 @@ from .resolve import resolve_target
 from .spelling import nearest
 
 BUILT_IN_TARGETS = frozenset({"existing", "process", "local", "simulator", "kubernetes"})
-UNMEASURED = frozenset(
-    {
-        "cost_per_token",
-        "cost_per_request",
-        "gpu_utilization",
-        "memory_usage",
-        "cpu_utilization",
-        "network_io_rate",
-        "batches_per_second",
-    }
-)
-"""Metrics that need collectors or prices, which this version does not have."""
+UNMEASURED = frozenset({"cost_per_token", "cost_per_request"})
+"""Metrics that need prices, which this version does not have."""
 
 KEPT: Mapping[str, str] = MappingProxyType(
     {

@@ -133,6 +133,7 @@ class _Run:
                         endpoint, jobs = await self._unless_stopped(self._setup(stack, writer))
                     async with self._collecting(writer, endpoint):
                         await self._benchmark(writer, endpoint, jobs)
+                    await writer.flush_samples()
                     async with self._phase("analysis"):
                         result = await self._analyse(writer)
                 finally:
