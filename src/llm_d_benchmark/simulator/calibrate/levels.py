@@ -73,7 +73,7 @@ class Level:
 def performance(
     sent: FloatArray, output: IntArray, chunks: Sequence[FloatArray], window: tuple[float, float]
 ) -> Performance | None:
-    """Throughput and latencies by the definitions of docs/metrics.md; None where the window holds no request or token."""
+    """Throughput and latencies by the definitions of docs/metrics.md; None where the window holds none."""
     start, end = window
     inside = [i for i in range(len(sent)) if start <= sent[i] < end]
     more = [i for i in inside if output[i] > 1 and chunks[i][-1] > chunks[i][0]]
