@@ -12,6 +12,8 @@ import pytest
 SDK = Path(__file__).parents[2] / "sdk"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "llm-d-benchmark" / "sdk-tests"
 
+TARGET = CACHE / "rust"
+
 
 def toolchain(program: str) -> str:
     found = shutil.which(program)
@@ -26,3 +28,21 @@ def tool(*command: str, cwd: Path, **env: str) -> None:
         command, cwd=cwd, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def built_go(folder: Path) -> str:
+    """The Go kit's example, built into a folder."""
+    program = folder / "openai"
+    tool(toolchain("go"), "build", "-trimpath", "-o", str(program), "./examples/openai", cwd=SDK / "go")
+    return str(program)
+
+
+def cargo(*command: str) -> None:
+    """cargo on the Rust kit, with its target folder outside the tree."""
+    tool(toolchain("cargo"), *command, "--release", "--locked", cwd=SDK / "rust", CARGO_TARGET_DIR=str(TARGET))
+
+
+def built_rust() -> str:
+    """The Rust kit's example."""
+    cargo("build", "--quiet", "--example", "openai")
+    return str(TARGET / "release" / "examples" / "openai")

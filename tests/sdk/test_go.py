@@ -8,7 +8,7 @@ import pytest
 
 from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.testing.protocol import ProtocolConformance
-from tests.sdk.build import SDK, tool, toolchain
+from tests.sdk.build import SDK, built_go, tool, toolchain
 from tests.support.openai_server import OpenAIServer
 
 
@@ -20,9 +20,7 @@ def test_its_own_tests() -> None:
 
 @pytest.fixture(scope="module")
 def openai_go(tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = tmp_path_factory.mktemp("go") / "openai"
-    tool(toolchain("go"), "build", "-trimpath", "-o", str(program), "./examples/openai", cwd=SDK / "go")
-    return str(program)
+    return built_go(tmp_path_factory.mktemp("go"))
 
 
 class TestGo(ProtocolConformance):

@@ -8,20 +8,13 @@ import pytest
 
 from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.testing.protocol import ProtocolConformance
-from tests.sdk.build import CACHE, SDK, tool, toolchain
+from tests.sdk.build import built_rust, cargo
 from tests.support.openai_server import OpenAIServer
-
-TARGET = CACHE / "rust"
-
-
-def cargo(*command: str) -> None:
-    tool(toolchain("cargo"), *command, "--release", "--locked", cwd=SDK / "rust", CARGO_TARGET_DIR=str(TARGET))
 
 
 @pytest.fixture(scope="module")
 def openai_rust() -> str:
-    cargo("build", "--quiet", "--example", "openai")
-    return str(TARGET / "release" / "examples" / "openai")
+    return built_rust()
 
 
 def test_its_own_tests() -> None:
