@@ -202,10 +202,10 @@ async def test_a_key_is_asked_for() -> None:
 
 
 async def test_it_is_not_ready_before_its_startup_time() -> None:
-    async with deployed(startup_time=0.3) as (router, _), Http(router) as http:
+    async with deployed(startup_time=1.0) as (router, _), Http(router) as http:
         assert (await http.get("/health")).status == 503
         assert (await post(router, "/v1/completions", prompt="x"))[0] == 503
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.05)
         assert (await http.get("/health")).status == 200
 
 
