@@ -21,6 +21,7 @@ from ..domain.result import (
 from ..domain.samples import Samples
 from .agreement import agreement
 from .api import RunInput
+from .cost import run_cost, with_cost
 from .diagnosis import diagnose
 from .findings import findings
 from .gather import StageData, gather
@@ -39,7 +40,9 @@ def analyze(run: RunInput) -> RunResult:
     data = gather(run)
     benchmark = run.config.spec.benchmark
     lines = Lines.of(Samples.concat(list(run.samples())))
-    stages = [_with_resources(_stage(d, {str(k): x for k, x in benchmark.goodput.items()}), lines) for d in data]
+    target, prices = _target(run.manifest.get("target") or {}), run.config.spec.prices
+    limits = {str(k): x for k, x in benchmark.goodput.items()}
+    stages = [with_cost(_with_resources(_stage(d, limits), lines), prices, target) for d in data]
     windows = [d.window for d in data]
     requests = _total([s.metrics.requests_total for s in stages])
     valid = validity(run, windows, stages)
@@ -54,7 +57,7 @@ def analyze(run: RunInput) -> RunResult:
         tool_version=str(run.manifest.get("tool_version", "")),
         started=_started(run),
         ended=_ended(run),
-        target=_target(run.manifest.get("target") or {}),
+        target=target,
         validity=valid,
         stages=stages,
         requests=requests,
@@ -62,6 +65,7 @@ def analyze(run: RunInput) -> RunResult:
         saturations=knees,
         slos=slos,
         slo_score=score(slos),
+        cost=run_cost(stages, prices, target),
         diagnosis=diagnose(stages, valid, run.config),
         agreement=agreement(data, stages, benchmark.load_generators, valid.reasons),
         findings=findings(run, stages, requests, valid.identities),

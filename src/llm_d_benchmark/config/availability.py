@@ -13,8 +13,8 @@ from .resolve import resolve_target
 from .spelling import nearest
 
 BUILT_IN_TARGETS = frozenset({"existing", "process", "local", "simulator", "kubernetes"})
-UNMEASURED = frozenset({"cost_per_token", "cost_per_request"})
-"""Metrics that need prices, which this version does not have."""
+PRICED = frozenset({"cost_per_token", "cost_per_request"})
+"""Metrics that need ``spec.prices``."""
 
 KEPT: Mapping[str, str] = MappingProxyType(
     {
@@ -26,7 +26,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",
         "data_pipeline": "choosing data sources and processing stages",
         "kpi_metrics": "choosing the indicators that are shown",
-        "cost_metrics": "accounting for cost",
+        "cost_metrics": "choosing parts of the cost; spec.prices decides which are known",
     }
 )
 """Block -> what it would choose; validated and kept, but without effect on a run."""
@@ -109,11 +109,12 @@ def _monitoring(config: BenchmarkConfig) -> Iterator[Finding]:
 def _objectives(config: BenchmarkConfig) -> Iterator[Finding]:
     for slo in config.spec.performance_targets.slos:
         metric = parse_metric(slo.name).metric
-        if metric in UNMEASURED:
+        if metric in PRICED and config.spec.prices is None:
             yield Finding(
                 "slo_not_measured",
                 Severity.WARNING,
-                f"the objective '{slo.name}' is not judged: this version does not measure {metric}",
+                f"the objective '{slo.name}' cannot be judged: {metric} needs prices",
+                "give spec.prices, e.g. with -c prices.yaml (llm-d-benchmark config schema shows its keys)",
             )
 
 

@@ -28,6 +28,7 @@ from .observe import (
     Monitoring,
     Workflow,
 )
+from .prices import PricesConfig
 from .target import TargetConfig
 
 API_VERSION: Literal["llm-d.io/v1alpha1"] = "llm-d.io/v1alpha1"
@@ -108,6 +109,7 @@ class Spec(Model):
     )
     kpi_metrics: KpiMetrics | None = None
     cost_metrics: CostMetrics | None = None
+    prices: PricesConfig | None = None
     benchmark_issues: dict[str, KnownIssue] = {}
 
 
