@@ -27,7 +27,7 @@ class EventBus:
     ) -> None:
         self._observers = list(observers)
         self._clock = clock
-        self.clock_offset = time.time_ns() - time.monotonic_ns() if clock_offset is None else clock_offset
+        self.clock_offset = wall_clock_offset() if clock_offset is None else clock_offset
 
     def subscribe(self, observer: Observer) -> None:
         self._observers.append(observer)
@@ -46,3 +46,13 @@ class EventBus:
 
     def finding(self, finding: Finding) -> None:
         self.publish(finding.event(self.now()))
+
+
+def wall_clock_offset() -> int:
+    """Epoch ns less monotonic ns: the reading of several with the least time between the two clocks, because a process
+    that is put aside between them would be off by as much."""
+    readings = []
+    for _ in range(9):
+        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        readings.append((after - before, wall - (before + after) // 2))
+    return min(readings)[1]
