@@ -35,10 +35,10 @@ broken NaN
 
 
 class Page:
-    """A /metrics page; ``status`` and ``zipped`` may be changed, ``seen`` are the headers it was asked with."""
+    """A /metrics page; ``status``, ``zipped`` and ``ahead_s`` may be changed, ``seen`` are the headers it was asked with."""
 
     def __init__(self) -> None:
-        self.status, self.zipped, self.count = 200, False, 0
+        self.status, self.zipped, self.count, self.ahead_s = 200, False, 0, 0
         self.seen: list[dict[str, str]] = []
         page = self
 
@@ -53,6 +53,9 @@ class Page:
                     self.send_header("Content-Encoding", "gzip")
                 self.end_headers()
                 self.wfile.write(body)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(int(time.time()) + page.ahead_s)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -106,6 +109,17 @@ def test_a_page_becomes_series_with_kinds_and_covers_the_end(page: Page, zipped:
     assert samples.series[by_name["vllm:prompt_tokens_total", None]].kind is SeriesKind.COUNTER
     assert samples.series[by_name["vllm:time_to_first_token_seconds_bucket", "+Inf"]].kind is SeriesKind.COUNTER
     assert ("broken", None) not in by_name
+    offset, uncertainty = (
+        samples.of(by_name[f"clock_offset_{what}seconds", None])[1][-1] for what in ("", "uncertainty_")
+    )
+    assert abs(offset) <= uncertainty <= 1.01  # the page's clock is ours
+
+
+def test_a_page_whose_clock_is_wrong_is_seen_to_be(page: Page) -> None:
+    page.ahead_s = 100
+    samples, _, _ = collect(Endpoint(page.base), ScrapeCollector([page.url]))
+    values = {s.metric: samples.of(i)[1][-1] for i, s in enumerate(samples.series)}
+    assert abs(values["clock_offset_seconds"] - 100) <= values["clock_offset_uncertainty_seconds"] <= 1.01
 
 
 def test_the_key_goes_to_the_server_itself_and_nowhere_else(page: Page) -> None:
@@ -146,6 +160,7 @@ def test_a_page_of_something_else_is_said() -> None:
 def test_a_collector_that_breaks_stops_nothing_else(page: Page) -> None:
     class Broken:
         name = "broken"
+        last_s = 1.0
 
         async def collect(self, job: CollectJob):  # type: ignore[no-untyped-def]
             from llm_d_benchmark.collect.api import CollectError

@@ -13,6 +13,8 @@ from ..domain.events import Finding
 from ..domain.samples import Samples
 
 INTERVAL_S = 1.0
+LAST_S = 10.0
+"""Usual time for the last samples after the load's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,12 @@ class Collector(Protocol):
     """Collects from one source.
 
     ``collect`` yields batches as they come, at most some seconds old, and findings about what it cannot see. It raises
-    nothing but ``CollectError``, when it has to give up; what it yielded before is kept.
+    nothing but ``CollectError``, when it has to give up; what it yielded before is kept. ``last_s``: seconds that it may
+    take for its last samples after the load's end.
     """
 
     name: str
+    last_s: float
 
     def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]: ...
 

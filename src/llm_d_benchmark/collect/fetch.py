@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -16,6 +19,21 @@ from .api import CollectError
 MAX_BYTES = 64 * 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 200 answer.
+
+    Attributes:
+        date: what the server's clock said, epoch seconds cut to whole ones; None where it does not say.
+        began, ended: monotonic ns before the request and after its answer.
+    """
+
+    body: bytes
+    date: int | None
+    began: int
+    ended: int
+
+
 class _NoRedirect(HTTPRedirectHandler):
     """A redirect would take the key elsewhere."""
 
@@ -23,8 +41,8 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
-async def fetch(url: str, endpoint: Endpoint, timeout_s: float) -> bytes:
-    """The body of a 200 answer. The endpoint's key, headers and TLS settings go to its own host only.
+async def fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
+    """A 200 answer. The endpoint's key, headers and TLS settings go to its own host only.
 
     Raises:
         CollectError: no such answer came.
@@ -32,22 +50,32 @@ async def fetch(url: str, endpoint: Endpoint, timeout_s: float) -> bytes:
     return await asyncio.to_thread(_fetch, url, endpoint, timeout_s)
 
 
-def _fetch(url: str, endpoint: Endpoint, timeout_s: float) -> bytes:
+def _fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
     own = urlsplit(url).hostname == endpoint.host
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(endpoint.all_headers() if own else {})}
+    plain, _, _ = url.partition("?")
+    began = time.monotonic_ns()
     try:
         opener = build_opener(_NoRedirect, HTTPSHandler(context=_tls(endpoint) if own else None))
         with opener.open(Request(url, headers=headers), timeout=timeout_s) as answer:
             body: bytes = answer.read(MAX_BYTES + 1)
+            date = answer.headers.get("Date")
             if answer.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
     except HTTPError as error:
-        raise CollectError(f"{url} answered {error.code}") from None
+        raise CollectError(f"{plain} answered {error.code}") from None
     except (URLError, HTTPException, OSError, EOFError, ValueError) as error:
-        raise CollectError(f"{url} gave no answer: {getattr(error, 'reason', None) or error}") from None
+        raise CollectError(f"{plain} gave no answer: {getattr(error, 'reason', None) or error}") from None
     if len(body) > MAX_BYTES:
-        raise CollectError(f"{url} answered more than {MAX_BYTES // 2**20} MiB")
-    return body
+        raise CollectError(f"{plain} answered more than {MAX_BYTES // 2**20} MiB")
+    return Answer(body, _epoch(date), began, time.monotonic_ns())
+
+
+def _epoch(date: str | None) -> int | None:
+    try:
+        return None if date is None else int(parsedate_to_datetime(date).timestamp())
+    except ValueError:
+        return None
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:

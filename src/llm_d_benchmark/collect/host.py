@@ -10,7 +10,7 @@ import psutil
 
 from ..domain.events import Finding
 from ..domain.samples import Samples, Series, SeriesKind
-from .api import CollectJob, ticks
+from .api import LAST_S, CollectJob, ticks
 
 HOST = "host"
 SERVER = "server process"
@@ -23,6 +23,7 @@ class HostCollector:
     """
 
     name = "host"
+    last_s = LAST_S
 
     async def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]:
         server = _process(job.endpoint.pid)

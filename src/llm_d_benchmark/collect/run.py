@@ -14,8 +14,6 @@ from .api import CollectError, CollectJob, Collector
 from .host import HostCollector
 from .scrape import ScrapeCollector
 
-LAST_S = 10.0
-"""Time for the last samples after the load's end."""
 Keep = Callable[[Samples], Awaitable[None]]
 Tell = Callable[[Finding], None]
 
@@ -50,15 +48,19 @@ async def collecting(collectors: Sequence[Collector], job: CollectJob, keep: Kee
         yield
     finally:
         job.stop.set()
-        _, late = await asyncio.wait(tasks, timeout=LAST_S) if tasks else (set(), set())
-        for task in late:
-            task.cancel()
+        await asyncio.gather(*(_ended(t, c.last_s) for t, c in zip(tasks, collectors, strict=True)))
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         for collector, error in zip(collectors, ended, strict=True):
             if isinstance(error, asyncio.CancelledError):
-                tell(_degraded(collector, f"it did not end within {LAST_S:g} s of the load", None))
+                tell(_degraded(collector, f"it did not end within {collector.last_s:g} s of the load", None))
             elif isinstance(error, BaseException):
                 raise error
+
+
+async def _ended(task: asyncio.Task[None], limit_s: float) -> None:
+    _, late = await asyncio.wait([task], timeout=limit_s)
+    for one in late:
+        one.cancel()
 
 
 async def _collect(collector: Collector, job: CollectJob, keep: Keep, tell: Tell) -> None:

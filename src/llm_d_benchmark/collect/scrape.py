@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 
 from ..domain.events import Finding, Severity
 from ..domain.samples import Samples, Series
-from .api import CollectError, CollectJob, ticks
+from .api import LAST_S, CollectError, CollectJob, ticks
+from .clock import ClockOffset, by_date
 from .fetch import fetch
 
 TIMEOUT_S = 5.0
@@ -25,10 +25,12 @@ class ScrapeCollector:
     """
 
     name = "scrape"
+    last_s = LAST_S
 
     def __init__(self, urls: Sequence[str], *, quiet: bool = False) -> None:
         self._urls = list(urls)
         self._quiet = quiet
+        self._clocks: dict[str, ClockOffset] = {}
 
     async def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]:
         failures = dict.fromkeys(self._urls, 0)
@@ -37,7 +39,7 @@ class ScrapeCollector:
             open_ = [u for u in self._urls if failures[u] < GIVE_UP]
             if not open_:
                 return
-            found = await asyncio.gather(*(_scrape(u, job) for u in open_))
+            found = await asyncio.gather(*(self._scrape(u, job) for u in open_))
             for url, result in zip(open_, found, strict=True):
                 if isinstance(result, Samples):
                     failures[url] = 0
@@ -50,28 +52,29 @@ class ScrapeCollector:
                 elif failures[url] in (1, GIVE_UP):
                     yield _failed(result, gave_up=failures[url] == GIVE_UP)
 
+    async def _scrape(self, url: str, job: CollectJob) -> Samples | CollectError:
+        try:
+            answer = await fetch(url, job.endpoint, TIMEOUT_S)
+        except CollectError as error:
+            return error
+        now = (answer.began + answer.ended) // 2 + job.clock_offset
+        clock = by_date(answer, job.clock_offset)
+        if clock is not None:
+            self._clocks[url] = clock = clock.and_(self._clocks.get(url))
+        try:
+            # parsing thousands of lines would hold up the event loop, and with it the records
+            return await asyncio.to_thread(_parse, answer.body, url, now, clock)
+        except ValueError:
+            return CollectError(f"{url} is not in Prometheus' text format", "is this a /metrics page?")
 
-async def _scrape(url: str, job: CollectJob) -> Samples | CollectError:
-    began = time.monotonic_ns()
-    try:
-        body = await fetch(url, job.endpoint, TIMEOUT_S)
-    except CollectError as error:
-        return error
-    now = (began + time.monotonic_ns()) // 2 + job.clock_offset
-    try:
-        # parsing thousands of lines would hold up the event loop, and with it the records
-        return await asyncio.to_thread(_parse, body, url, now)
-    except ValueError:
-        return CollectError(f"{url} is not in Prometheus' text format", "is this a /metrics page?")
 
-
-def _parse(body: bytes, url: str, now: int) -> Samples:
+def _parse(body: bytes, url: str, now: int, clock: ClockOffset | None) -> Samples:
     from .exposition import parse_exposition  # not before it is needed: a short run starts sooner
 
     rows: list[tuple[int, Series, float]] = [
         (now, s, v) for s, v in parse_exposition(body.decode("utf-8", "replace"), url)
     ]
-    return Samples.from_rows(rows)
+    return Samples.from_rows([*rows, *(clock.rows(url, now) if clock and rows else ())])
 
 
 def _failed(error: CollectError, *, gave_up: bool) -> Finding:
