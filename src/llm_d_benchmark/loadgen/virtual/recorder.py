@@ -59,12 +59,13 @@ class Recorder:
         rows, self._rows = self._rows, []
         sent = self._ns(np.array([r.sent for r in rows], np.float64))
         counts = np.array([len(r.chunks) for r in rows], np.int64)
-        chunks = self._ns(np.concatenate([r.chunks for r in rows])) - np.repeat(sent, counts) if rows else sent
+        chunks = np.concatenate([r.chunks for r in rows] or [np.empty(0)]) * 1e9
+        after = np.rint(chunks, out=chunks).astype(np.int64) - np.repeat(sent - self._epoch, counts)
         columns: dict[str, Any] = {
             "first_token": self._ns(np.array([r.chunks[0] if len(r.chunks) else np.nan for r in rows])),
             "last_token": self._ns(np.array([r.chunks[-1] if len(r.chunks) else np.nan for r in rows])),
             "sent": sent,
-            "chunk_times": Ragged(offsets_of(counts), (chunks // 1000).astype(np.int32)),
+            "chunk_times": Ragged(offsets_of(counts), (after // 1000).astype(np.int32)),
             "chunk_tokens": Ragged(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32)),
             "input_source": Labels.from_list("usage" if r.input_tokens is not None else None for r in rows),
             "output_source": Labels.from_list("usage" if r.output_tokens is not None else None for r in rows),
