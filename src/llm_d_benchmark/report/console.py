@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..domain.result import Measured, RunResult
-from . import agreement
+from . import agreement, diagnosis
 from .format import count, duration, quantity
 from .table import COLUMNS, UNSURE, StageTable, stage_table, unsure_means
 from .verdict import Verdict, verdict
@@ -49,6 +49,8 @@ def render_summary(result: RunResult, *, width: int = 100, color: bool = False) 
         _notes(console, result, table)
     _agreement(console, result)
     _slos(console, result)
+    for line in diagnosis.lines(result):
+        console.print(Text(f"diagnosis: {line}"))
     _verdict(console, said)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 

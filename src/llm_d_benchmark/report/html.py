@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..domain.result import Distribution, RunResult, StageResult
-from . import agreement, judgement
+from . import agreement, diagnosis, judgement
 from .api import ReportInput
 from .figures import figures
 from .format import duration, moment
@@ -57,6 +57,7 @@ def render_html(source: ReportInput) -> str:
         "load": tables.load() if result.stages else None,
         "lengths": tables.lengths() if result.stages else None,
         "others": _others(result, n, tables),
+        "claims": diagnosis.claims(result),
         "slos": judgement.slos(result, n),
         "agreement": agreement.sections(result, n),
         "not_compared": agreement.not_compared(result),

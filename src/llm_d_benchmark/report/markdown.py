@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..domain.result import Measured, RunResult, SloResult
-from . import agreement
+from . import agreement, diagnosis
 from .api import ReportInput
 from .format import count, duration, moment, quantity
 from .table import UNSURE, stage_table, unsure_means
@@ -27,6 +27,8 @@ def render_markdown(source: ReportInput) -> str:
     lines += _stages(result)
     lines += _agreement(result)
     lines += _slos(result.slos)
+    said_of_it = diagnosis.lines(result)
+    lines += [f"- Diagnosis: {_escape(line)}" for line in said_of_it] + ([""] if said_of_it else [])
     lines += _findings(source)
     if source.command:
         fence = "`" * (3 if "```" not in source.command else 5)
