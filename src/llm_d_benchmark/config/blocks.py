@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -23,7 +24,9 @@ def _factor(name: str) -> str:
 
 MetricName = Annotated[str, AfterValidator(_metric), Field(examples=["latency_p95", "ttft.p99", "throughput"])]
 FactorName = Annotated[str, AfterValidator(_factor), Field(examples=["batch_size", "max_tokens", "temperature"])]
-SearchMethod = Literal["grid_search", "random_search", "bayesian_optimization", "genetic_algorithm"]
+SearchMethod = Literal[
+    "grid_search", "random_search", "latin_hypercube", "sobol", "bayesian_optimization", "genetic_algorithm"
+]
 
 
 def check_unit(metric: MetricRef, unit: str, text: str) -> None:
@@ -71,31 +74,98 @@ class PerformanceTargets(Model):
         return self
 
 
-class Factor(Model):
+class Variation(Model):
+    """What a factor may be: a list of values, or a range; and when it is varied at all."""
+
+    values: list[Scalar] | None = Field(None, min_length=1, description="values it takes, in their order")
+    low: int | float | None = Field(None, description="least value of a range")
+    high: int | float | None = Field(None, description="greatest value of a range")
+    step: int | float | None = Field(None, gt=0, description="distance of the range's values; default: any in between")
+    log: bool = Field(False, description="the range is searched by ratio, not by difference")
+    when: dict[FactorName, list[Scalar]] = Field(
+        {}, description="vary it only where these other factors, given before it, have one of these values"
+    )
+
+    @model_validator(mode="after")
+    def _values_or_range(self) -> Variation:
+        if self.low is None or self.high is None:
+            if not self.values or (self.low, self.high) != (None, None):
+                raise ValueError("give 'values', or a range with 'low' and 'high'")
+            if len(set(map(repr, self.values))) < len(self.values):
+                raise ValueError("a value is given more than once")
+            if self.step is not None or self.log:
+                raise ValueError("'step' and 'log' belong to a range with 'low' and 'high'")
+            return self
+        if self.values:
+            raise ValueError("give either 'values' or a range with 'low' and 'high'")
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) is not below high ({self.high})")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("a range with 'log' starts above 0 and has no 'step'")
+        return self
+
+
+class Factor(Variation):
     """One thing that is varied, and the values it takes."""
 
     name: FactorName = Field(
         description="batch_size, max_tokens, temperature, concurrency, ... or a key that starts with spec."
     )
-    values: list[Scalar] = Field(min_length=1, description="values it takes")
 
 
-class ExperimentDesign(Model):
+class Constraints(Model):
+    """Limits that a recommended configuration must keep."""
+
+    max_latency: Latency | None = Field(None, description='p95 of the end-to-end latency, e.g. "2000ms"')
+    min_throughput: TokenRate | None = Field(None, description='output tokens, e.g. "50 tokens/s"')
+    max_cost: TokenPrice | None = Field(None, description='e.g. "$0.001/token"')
+
+
+class Search(Model):
+    """How ``llm-d-benchmark explore`` measures a search, whatever chooses its configurations."""
+
+    optimization_target: MetricName | list[MetricName] = Field(
+        "throughput", description="metric to optimise; of several, the best compromises are sought (Pareto front)"
+    )
+    constraints: Constraints = Field(
+        Constraints(), description="beside the objectives of spec.performance_targets, which are kept as well"
+    )
+    forbidden: list[dict[FactorName, Scalar | list[Scalar]]] = Field(
+        [], description="combinations that are never run: factor: its value, or values"
+    )
+    max_runs: int | None = Field(None, ge=1, description="the most runs of the search; default: what its methods need")
+    repeats: int = Field(1, ge=1, le=50, description="the most runs of one configuration while searching")
+    reference_every: int = Field(
+        8, ge=0, description="measure the configuration as it is now again after so many runs; 0: only once"
+    )
+    finalists: int = Field(3, ge=0, le=20, description="best configurations that are measured once more at the end")
+    finalist_runs: int = Field(
+        4, ge=2, le=50, description="fresh runs of each of them and of the present one, in turns"
+    )
+    inert_below: float = Field(0.02, gt=0, lt=1, description="a change of a metric by less than this does not matter")
+    seed: int = Field(0, ge=0, description="of every random choice")
+    storage: str | None = Field(
+        None, description="database of the study, e.g. sqlite:///study.db or postgresql://..., shared by its workers"
+    )
+
+
+class ExperimentDesign(Search):
     """``spec.experiment_design``: which configurations to measure."""
 
-    type: Literal["factorial_design", "grid_search", "random_search", "bayesian_optimization", "genetic_algorithm"] = (
-        Field(description="how the combinations are chosen")
-    )
+    type: Literal["factorial_design"] | SearchMethod = Field(description="how the combinations are chosen")
     factors: list[Factor] = Field(min_length=1, description="what is varied")
-    optimization_target: MetricName = Field("throughput", description="metric to optimise")
 
     @model_validator(mode="after")
     def _distinct(self) -> ExperimentDesign:
-        names = [check_factor(f.name) for f in self.factors]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ValueError(f"factor given more than once: {', '.join(twice)}")
+        _distinct_factors([f.name for f in self.factors])
         return self
+
+
+def _distinct_factors(names: Sequence[str]) -> None:
+    canonical = [check_factor(n) for n in names]
+    twice = sorted({n for n in canonical if canonical.count(n) > 1})
+    if twice:
+        raise ValueError(f"factor given more than once: {', '.join(twice)}")
 
 
 class CapacityScenario(Model):
@@ -129,22 +199,18 @@ class CapacityPlanning(Model):
     )
 
 
-class Constraints(Model):
-    """Limits that a recommended configuration must keep."""
-
-    max_latency: Latency | None = Field(None, description='p95 of the end-to-end latency, e.g. "2000ms"')
-    min_throughput: TokenRate | None = Field(None, description='output tokens, e.g. "50 tokens/s"')
-    max_cost: TokenPrice | None = Field(None, description='e.g. "$0.001/token"')
-
-
-class ConfigurationOptimization(Model):
+class ConfigurationOptimization(Search):
     """``spec.configuration_optimization``: search the space for the best configuration within the constraints."""
 
-    search_space: dict[FactorName, Annotated[list[Scalar], Field(min_length=1)]] = Field(
-        min_length=1, description="factor: its values"
+    search_space: dict[FactorName, Annotated[list[Scalar], Field(min_length=1)] | Variation] = Field(
+        min_length=1, description="factor: its values, or a range {low, high}"
     )
     optimization_methods: list[SearchMethod] = Field(["grid_search"], min_length=1, description="how to search")
-    constraints: Constraints = Constraints()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ConfigurationOptimization:
+        _distinct_factors(list(self.search_space))
+        return self
 
 
 class PassCriteria(Model):
