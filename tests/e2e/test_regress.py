@@ -156,6 +156,16 @@ def test_an_interrupted_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     after = json.loads((folder / "job.json").read_text())
     assert after["status"] == "done"
     assert after["runs"][: len(before["runs"])] == before["runs"]
+    pairs = {(r["block"], r["arm"]) for r in after["runs"] if r["status"] == "ok"}
+    assert {(b, a) for b in range(4) for a in ("baseline", "test")} <= pairs
+    # killed after the load of its last run, before its analysis was noted
+    *kept, last = after["runs"]
+    entry = {k: last[k] for k in ("arm", "block", "seeds")}
+    (folder / "job.json").write_text(json.dumps({**after, "runs": kept, "current": entry}))
+    (folder / "runs" / last["run"] / "result.json").unlink()
+    done = bench("regress", "-c", str(config), "--resume", str(folder), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert json.loads((folder / "job.json").read_text())["runs"] == after["runs"]
     other = simulated(tmp_path, '{"simulator": {"max_num_seqs": 2}}')
     refused = bench("regress", "-c", str(other), "--resume", str(folder), cwd=tmp_path)
     assert refused.returncode == 2

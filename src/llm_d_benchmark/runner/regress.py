@@ -17,12 +17,15 @@ from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig
 from ..domain.comparison import Behaviour, Outcome, RegressionResult
 from ..domain.errors import BenchmarkError, ConfigError, ExitCode, TargetError
+from ..domain.result import RunResult
+from ..store.folder import RunFolder
 from ..store.job import JobFolder
 from ..target.api import TargetContext
 from ..target.compat import probe_api
 from ..target.registry import create_target
 from .arms import ArmPlan, arms_of, same_server
 from .bus import Observer
+from .finish import analyze_and_report
 from .options import RunOptions, RunOutcome
 from .run import preflight, run
 from .study import finish_study, read_study
@@ -131,6 +134,7 @@ class _Regression:
     async def execute(self) -> RegressOutcome:
         self.options.say(f"study {self.job.path}")
         try:
+            await asyncio.to_thread(self._adopt)
             await self._probe()
             await self._pairs()
         except BenchmarkError as error:
@@ -150,6 +154,15 @@ class _Regression:
             code = self.failure.exit_code
         return RegressOutcome(result, self.job.path, code, self.failure)
 
+    def _adopt(self) -> None:
+        """Note a run whose load ended and whose analysis did not: it is analysed now, and not measured again."""
+        current = self.job.current
+        for path in self.job.unlisted() if current else ():
+            if current is not None and RunFolder.open(path).complete:
+                self.options.say(f"{path.name} was measured before; it is analysed now")
+                self.job.add_run(**current, **_noted(path.name, analyze_and_report(path)))
+                return
+
     async def _probe(self) -> None:
         """Ask both servers for their behaviours, once."""
         if self.asked.functionality is None or "behaviours" in self.job.facts:
@@ -167,6 +180,9 @@ class _Regression:
         self.job.add_facts(behaviours=found)
 
     async def _pairs(self) -> None:
+        last = self._half_pair()
+        if last is not None:
+            await self._pair(last)
         while not self.stop.is_set():
             block = 1 + max((int(r["block"]) for r in self.job.runs), default=-1)
             reason = self._enough(block)
@@ -174,6 +190,15 @@ class _Regression:
                 self.options.say(reason)
                 return
             await self._pair(block)
+
+    def _half_pair(self) -> int | None:
+        """The pair that an interruption left with one good run; it is completed first."""
+        last = max((int(r["block"]) for r in self.job.runs), default=-1)
+        return last if len(self._measured(last)) == 1 else None
+
+    def _measured(self, block: int) -> set[str]:
+        """Sides of a pair that have a good run."""
+        return {r["arm"] for r in self.job.runs if r["block"] == block and r["status"] == "ok"}
 
     def _enough(self, block: int) -> str | None:
         """Why no further pair is run; None to go on."""
@@ -220,9 +245,8 @@ class _Regression:
         order = SIDES if block % 2 == 0 else SIDES[::-1]
         started = time.monotonic()
         for side in order:
-            await self._run(side, block)
-            if self.stop.is_set():
-                break
+            if side not in self._measured(block) and not self.stop.is_set():
+                await self._run(side, block)
         self.job.add_facts(spent_s=float(self.job.facts["spent_s"]) + time.monotonic() - started)
 
     async def _run(self, side: Side, block: int) -> None:
@@ -233,18 +257,19 @@ class _Regression:
         self.options.say(f"pair {block + 1}: {side} ({arm.version})")
         options = RunOptions(self.job.runs_dir, self.options.command, fail_on=frozenset())
         entry: dict[str, Any] = {"arm": side, "block": block, "seeds": seeds}
-        before = set(self.job.runs_dir.iterdir())
+        self.job.begin_run(**entry)
+        before = set(self.job.unlisted())
         try:
             outcome = await self._measure(config, options)
         except BenchmarkError as error:
-            made = sorted(set(self.job.runs_dir.iterdir()) - before)
+            made = sorted(set(self.job.unlisted()) - before)
             self.job.add_run(
                 **entry, run=made[-1].name if made else "", status="failed", reason=error.message, finished=0
             )
             self._check_streak(side, error)
             return
-        self.job.add_run(**entry, **_of(outcome))
         failure = outcome.failure
+        self.job.add_run(**entry, **_noted(outcome.folder.name, outcome.result, failure.message if failure else ""))
         if failure is None and outcome.result.status == "failed":
             kinds = ", ".join(f"{n} {kind}" for kind, n in outcome.result.requests.errors.items())
             failure = TargetError(f"no request to the {side} ({arm.version}) succeeded: {kinds or 'none was answered'}")
@@ -268,7 +293,9 @@ class _Regression:
     def _check_streak(self, side: Side, error: BenchmarkError) -> None:
         last = [r["status"] for r in self.job.runs if r["arm"] == side][-GIVE_UP:]
         self.options.say(f"{side}: {error.message}")
-        if error.exit_code is ExitCode.USAGE or (len(last) == GIVE_UP and all(s != "ok" for s in last)):
+        if error.exit_code is ExitCode.USAGE or (
+            len(last) == GIVE_UP and all(s in ("failed", "partial") for s in last)
+        ):
             raise error
 
     def _study(self) -> Study:
@@ -282,11 +309,11 @@ class _Regression:
         return compare_behaviours(*sides)
 
 
-def _of(outcome: RunOutcome) -> dict[str, Any]:
-    result = outcome.result
+def _noted(run: str, result: RunResult, reason: str = "") -> dict[str, Any]:
+    """What job.json keeps of a run."""
     return {
-        "run": outcome.folder.name,
+        "run": run,
         "status": result.status,
-        "reason": outcome.failure.message if outcome.failure else "",
+        "reason": reason,
         "finished": result.requests.succeeded + result.requests.failed,
     }

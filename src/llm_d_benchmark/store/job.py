@@ -94,9 +94,24 @@ class JobFolder:
     def runs_dir(self) -> Path:
         return self.path / "runs"
 
+    @property
+    def current(self) -> Mapping[str, Any] | None:
+        """The run that was begun and not noted as ended: of a job that was killed, the one it was at."""
+        found: Mapping[str, Any] | None = self._data.get("current")
+        return found
+
+    def begin_run(self, **entry: Any) -> None:
+        """Note what a run is for before it starts."""
+        self.update(current=entry)
+
     def add_run(self, **entry: Any) -> None:
         """Note a run that ended, whatever became of it."""
-        self.update(runs=[*self.runs, entry])
+        self.update(runs=[*self.runs, entry], current=None)
+
+    def unlisted(self) -> list[Path]:
+        """Run folders that are not noted, in order."""
+        listed = {entry["run"] for entry in self.runs}
+        return sorted(p.parent for p in self.runs_dir.glob("*/manifest.json") if p.parent.name not in listed)
 
     def add_facts(self, **values: Any) -> None:
         self.update(facts={**self.facts, **values})
