@@ -20,6 +20,11 @@ LONGEST = 16
 """Bytes of the longest text that a token may have."""
 
 
+USAGE = b'{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}'
+USAGE_CACHED = USAGE[:-1] + b',"prompt_tokens_details":{"cached_tokens":%d}}'
+ROLE = b'{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}'
+
+
 class Vocabulary:
     """The words that answers are made of, one after another in a shuffled order; as text, as they stand in JSON, and as
     token ids. The first of a chat has no space before it; any other has one."""
@@ -79,14 +84,15 @@ class Template:
         self.answer_id, self.model = answer_id, model
         self._ask, self._prompt_tokens = ask, prompt_tokens
         self._kind = "chat.completion.chunk" if ask.chat else "text_completion"
-        self._base = {"id": answer_id, "object": self._kind, "created": int(time.time()), "model": model}
-        start = msgspec.json.encode(self._base)[:-1] + b',"choices":[{"index":0,'
+        base = {"id": answer_id, "object": self._kind, "created": int(time.time()), "model": model}
+        self._opening = b"data: " + msgspec.json.encode(base)[:-1] + b',"choices":['
+        start = self._opening + b'{"index":0,'
         if ask.chat:
-            self._prefix = b"data: " + start + b'"delta":{"content":"'
+            self._prefix = start + b'"delta":{"content":"'
             self._middle = b'"},"logprobs":null,"finish_reason":'
         else:
-            self._prefix = b"data: " + start + b'"text":"'
-            self._middle = b'","logprobs":null,"stop_reason":null,"finish_reason":'  # fmperf needs stop_reason
+            self._prefix = start + b'"text":"'
+            self._middle = b'","logprobs":null,"finish_reason":'
         self.suffix = self._middle + b"null}]}\n\n\r\n"
         self._fixed = len(self._prefix) + len(self.suffix) - 2
         self.heads = [b"%x\r\n%b" % (self._fixed + n, self._prefix) for n in range(LONGEST + 1)]
@@ -100,31 +106,24 @@ class Template:
 
     def role(self) -> bytes:
         """The first event of a chat, which carries no token."""
-        if not self._ask.chat:
-            return b""
-        delta = {"role": "assistant", "content": ""}
-        return self._json([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], 0)
+        return chunk(self._opening + ROLE + self._end(0)) if self._ask.chat else b""
 
     def last(self, word: bytes, reason: str, tokens: int, cached: int) -> bytes:
         """The last token, the usage where it was asked for, and the end of the stream."""
-        parts = [self._with_usage(word, b'"%b"' % reason.encode(), tokens)]
-        if self._ask.include_usage:
-            counts = usage(self._prompt_tokens, tokens, cached)
-            value = {**self._base, "choices": [], "usage": counts}
-            parts.append(chunk(b"data: " + msgspec.json.encode(value) + b"\n\n"))
-        return b"".join([*parts, chunk(b"data: [DONE]\n\n"), STREAM_END])
+        event = self._with_usage(word, b'"%b"' % reason.encode(), tokens)
+        if not self._ask.include_usage:
+            return event + DONE
+        counts = USAGE_CACHED % (self._prompt_tokens, self._prompt_tokens + tokens, tokens, cached)
+        return event + chunk(b'%b],"usage":%b}\n\n' % (self._opening, counts)) + DONE
 
     def _with_usage(self, word: bytes, reason: bytes, tokens: int) -> bytes:
-        end = b"}]}\n\n"
-        if self._ask.continuous_usage:
-            end = b'}],"usage":' + msgspec.json.encode(usage(self._prompt_tokens, tokens, None)) + b"}\n\n"
-        return chunk(b"".join((self._prefix, word, self._middle, reason, end)))
+        return chunk(b"%b%b%b%b}%b" % (self._prefix, word, self._middle, reason, self._end(tokens)))
 
-    def _json(self, choices: list[object], tokens: int) -> bytes:
-        value = {**self._base, "choices": choices}
-        if self._ask.continuous_usage:
-            value["usage"] = usage(self._prompt_tokens, tokens, None)
-        return chunk(b"data: " + msgspec.json.encode(value) + b"\n\n")
+    def _end(self, tokens: int) -> bytes:
+        """What follows the choice of an event, with the usage so far where it is asked for."""
+        if not self._ask.continuous_usage:
+            return b"]}\n\n"
+        return b'],"usage":%b}\n\n' % (USAGE % (self._prompt_tokens, self._prompt_tokens + tokens, tokens))
 
 
 def chunk(data: bytes) -> bytes:
@@ -132,13 +131,17 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def usage(prompt: int, output: int, cached: int | None) -> dict[str, object]:
-    """``cached``: prompt tokens that came from the prefix cache; None leaves them out."""
-    counts: dict[str, object] = {
-        "prompt_tokens": prompt, "total_tokens": prompt + output, "completion_tokens": output}  # fmt: skip
-    if cached is not None:
-        counts["prompt_tokens_details"] = {"cached_tokens": cached}
-    return counts
+DONE = chunk(b"data: [DONE]\n\n") + STREAM_END
+
+
+def usage(prompt: int, output: int, cached: int) -> dict[str, object]:
+    """The usage of a whole answer. ``cached``: prompt tokens that came from the prefix cache."""
+    return {
+        "prompt_tokens": prompt,
+        "total_tokens": prompt + output,
+        "completion_tokens": output,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
 
 
 def whole(ask: Ask, answer_id: str, model: str, text: str, reason: str, counts: dict[str, object]) -> bytes:

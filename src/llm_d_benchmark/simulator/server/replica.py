@@ -118,11 +118,14 @@ class Replica:
             if (answer := answers.get(progress.request.request_id)) is not None:
                 tokens += 1
                 prompts += self._prefilled(answer, progress, done, due)
+        ended = []
         for progress in finished:
             if (answer := answers.pop(progress.request.request_id, None)) is not None:
                 answer.last_token(progress)
                 self._stamp(answer, due)
-                self._finished(answer, progress)
+                ended.append((answer, progress))
+        for answer, progress in ended:  # once nobody waits for a token
+            self._finished(answer, progress)
         metrics.prompt_tokens += prompts
         metrics.generation_tokens += tokens
         metrics.iteration.observe(prompts + tokens)
