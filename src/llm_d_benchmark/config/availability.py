@@ -20,7 +20,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
     {
         "experiment_design": "choosing the configurations to measure",
         "configuration_optimization": "searching configurations",
-        "capacity_planning": "planning capacity",
+        "capacity_planning": "planning capacity, which llm-d-benchmark capacity does",
         "regression_testing": "comparing two versions, which llm-d-benchmark regress does",
         "performance_evaluation": "evaluating by objective",
         "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .aliases import MetricRef, check_factor, parse_metric, parse_metrics
 from .fields import Criterion, Latency, Limit, Model, Scalar, Seconds, TokenPrice, TokenRate
+from .load import Length
 from .target import TargetConfig
 
 
@@ -176,18 +177,54 @@ class CapacityScenario(Model):
     duration: Seconds | None = Field(None, gt=0, description="how long this load lasts")
     target_throughput: float | None = Field(None, gt=0, description="output tokens per second")
     max_replicas: int | None = Field(None, ge=1, description="the most replicas there may be")
+    hourly_profile: list[Annotated[float, Field(ge=0)]] | None = Field(
+        None,
+        min_length=24,
+        max_length=24,
+        description="24 numbers: the load of each hour of a day as a share of this scenario's; default: constant",
+    )
 
     @model_validator(mode="after")
     def _one_load(self) -> CapacityScenario:
         if (self.multiplier is None) == (self.target_throughput is None):
             raise ValueError(f"scenario '{self.name}': give either 'multiplier' or 'target_throughput'")
+        if self.hourly_profile is not None and not any(self.hourly_profile):
+            raise ValueError(f"scenario '{self.name}': hourly_profile is 0 all day")
         return self
+
+
+class CapacityLoad(Model):
+    """The load that scenarios are multiples of."""
+
+    request_rate: float | None = Field(
+        None, gt=0, description="requests/s; default: the most that the runs measured, else the load generator's load"
+    )
+    input_length: Length | None = Field(None, description="prompt tokens; default: as measured, else the generator's")
+    output_length: Length | None = Field(None, description="answer tokens; default likewise")
+
+
+class CapacityHardware(Model):
+    """One replica that the load could be put on."""
+
+    name: str | None = Field(None, description="name in the plan; default: its profile and GPUs")
+    profile: str = Field(description="MODEL/HARDWARE of the built-in tables, or a file that simulator calibrate wrote")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one replica")
+    max_num_seqs: int = Field(256, ge=1, description="requests in service at once on one replica")
+    gpu_hour: float | None = Field(None, ge=0, description="USD; default: spec.prices.gpu_hour")
 
 
 class CapacityPlanning(Model):
     """``spec.capacity_planning``: scenarios, and what to plan and produce."""
 
     scenarios: list[CapacityScenario] = Field([], description="loads to plan for")
+    load: CapacityLoad = CapacityLoad()
+    hardware: list[CapacityHardware] = Field(
+        [], description="replicas that are compared; default: spec.target.simulator, and beside runs none"
+    )
+    max_utilization: float = Field(0.85, gt=0, le=1, description="of what a replica serves at most, at the peak")
+    imbalance: float = Field(1.1, ge=1, description="load of the busiest replica over the mean")
+    spare_replicas: int = Field(1, ge=0, description="replicas that may fail at the peak (N + 1)")
+    zones: int = Field(3, ge=2, description="disaster recovery: failure domains that the replicas are spread over")
     use_cases: list[Literal["production_deployment", "disaster_recovery", "cost_optimization"]] = Field(
         [], description="what the plan is for"
     )
