@@ -23,7 +23,7 @@ REQUEST_BUCKETS = (
     1920.0, 7680.0,
 )  # fmt: skip
 ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-LATENESS_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+LATENESS_BUCKETS = (5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 REASONS = ("stop", "length", "abort", "error")
 LATE_S = 0.002
 """An emission later than this counts as late; one of the bounds above."""
