@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import analyze_million, engine, memory, startup
+from benchmarks import (
+    analyze_million,
+    engine,
+    kits,
+    memory,
+    parse_results,
+    simulator_clocks,
+    simulator_server,
+    simulator_virtual,
+    startup,
+)
 
 
 def main() -> int:
@@ -16,6 +26,16 @@ def main() -> int:
     held.append(memory.main())
     print("analyze a million requests", flush=True)
     held.append(analyze_million.main())
+    print("parse results of other generators", flush=True)
+    held.append(parse_results.main())
+    print("an hour of simulated load in virtual time", flush=True)
+    held.append(simulator_virtual.main())
+    print("the simulator's two clocks against each other", flush=True)
+    held.append(simulator_clocks.main())
+    print("the simulator's server", flush=True)
+    held.append(simulator_server.main())
+    print("the kits' examples against the native generator", flush=True)
+    kits.main()
     return 0 if all(held) else 1
 
 

@@ -28,7 +28,9 @@ def run(
     ] = None,
     url: Annotated[str | None, typer.Option(help="Measure the OpenAI-compatible server at this URL.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name; default: what the server lists.")] = None,
-    target: Annotated[str | None, typer.Option(help="Where the server comes from: existing, process, local.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Where the server comes from: existing, process, local, simulator.")
+    ] = None,
     load_generator: Annotated[
         str | None, typer.Option(help="Use only this load generator; a file without 'kind' is its configuration.")
     ] = None,
