@@ -237,7 +237,8 @@ def _table(runs: list[IndexedRun]) -> str:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "status", "started", "took", "model", "target", "requests", "failed", "SLOs"):
         number = title in ("took", "requests", "failed")
-        table.add_column(title, justify="right" if number else "left", overflow="fold", no_wrap=title in ("run", "started"))
+        whole = title in ("run", "started")
+        table.add_column(title, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     for r in runs:
         table.add_row(
             r.run_id,
