@@ -11,6 +11,7 @@ from llm_d_benchmark.config.target import LocalTargetConfig
 from llm_d_benchmark.domain.errors import ConfigError, TargetError
 from llm_d_benchmark.target import local_model
 from llm_d_benchmark.target.api import TargetContext
+from llm_d_benchmark.target.http import Http
 from llm_d_benchmark.target.local import LocalTarget, server_cores
 from llm_d_benchmark.target.probe import ServerProbe
 
@@ -66,3 +67,25 @@ async def test_a_real_model_answers_on_its_own_cores(tmp_path: Path) -> None:
             assert chat.usage is not None
             assert chat.cached_tokens
             assert await probe.metrics_available()
+
+
+@pytest.mark.local_model
+@needs_extra
+async def test_the_next_turn_of_a_conversation_computes_only_what_is_new(tmp_path: Path) -> None:
+    """Also where the history is shorter than the model's sliding window."""
+    said = " ".join(["the cat sat on the mat"] * 10)
+    async with (
+        LocalTarget(LocalTargetConfig(slots=2, context=1024)).open(TargetContext(tmp_path)) as endpoint,
+        Http(endpoint) as http,
+    ):
+
+        async def answer(prompt: str) -> tuple[str, int, int]:
+            body = {"model": endpoint.model, "prompt": prompt, "max_tokens": 8, "temperature": 0}
+            done = (await http.post("/v1/completions", body)).body
+            usage = done["usage"]
+            return done["choices"][0]["text"], usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+
+        text, before, cached = await answer(said)
+        assert cached == 0
+        _, after, cached = await answer(said + text + " and then another hill")
+        assert before <= cached < after

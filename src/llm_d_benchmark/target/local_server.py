@@ -52,6 +52,10 @@ def _parameters(xllamacpp: Any, options: dict[str, Any]) -> Any:
     # The host-side prompt store grows to 8 GiB by default; without it memory is bounded by the context.
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
+    # The whole context of layers with a sliding window, as memory was planned for: the prefix of a conversation can
+    # then be reused without checkpoints, for which llama.cpp would compute the end of each prompt in a step of its own.
+    params.swa_full = True
+    params.n_ctx_checkpoints = 0
     return params
 
 
