@@ -35,7 +35,7 @@ broken NaN
 
 
 class Page:
-    """A /metrics page; ``status``, ``zipped`` and ``ahead_s`` may be changed, ``seen`` are the headers it was asked with."""
+    """A /metrics page; ``status``, ``zipped``, ``ahead_s`` may be changed; ``seen`` are the headers of its requests."""
 
     def __init__(self) -> None:
         self.status, self.zipped, self.count, self.ahead_s = 200, False, 0, 0

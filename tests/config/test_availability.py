@@ -30,7 +30,16 @@ def test_the_basic_configuration_needs_a_cluster_and_two_generators() -> None:
     assert "--url" in str(errors[0].advice)
     assert "'fmperf'" in errors[1].message
     assert "--load-generator native" in str(errors[1].advice)
-    assert "prometheus_unavailable" in [f.code for f in found]
+    assert "prometheus_unnamed" not in [f.code for f in found]
+
+
+def test_monitoring_without_an_address_is_said() -> None:
+    monitoring: dict[str, object] = {"enabled": True}
+    loaded = load_config([], env={}, overrides={"spec": {"cluster": {"monitoring": monitoring}}})
+    assert "prometheus_unnamed" in [f.code for f in unavailable(loaded.config, HERE, {"native"})]
+    named = {"cluster": {"monitoring": monitoring}, "collectors": {"prometheus": {"url": "http://p:9090"}}}
+    loaded = load_config([], env={}, overrides={"spec": named})
+    assert "prometheus_unnamed" not in [f.code for f in unavailable(loaded.config, HERE, {"native"})]
 
 
 def test_it_runs_against_a_url_with_the_native_generator() -> None:

@@ -40,8 +40,8 @@ class Collector(Protocol):
     """Collects from one source.
 
     ``collect`` yields batches as they come, at most some seconds old, and findings about what it cannot see. It raises
-    nothing but ``CollectError``, when it has to give up; what it yielded before is kept. ``last_s``: seconds that it may
-    take for its last samples after the load's end.
+    nothing but ``CollectError``, when it has to give up; what it yielded before is kept. ``last_s``: seconds that it
+    may take for its last samples after the load's end.
     """
 
     name: str
@@ -51,12 +51,28 @@ class Collector(Protocol):
 
 
 class CollectError(Exception):
-    """A source that gives nothing any more. ``advice`` says what to do about it."""
+    """A source that gives nothing any more. ``advice`` says what to do about it.
 
-    def __init__(self, message: str, advice: str | None = None) -> None:
+    Attributes:
+        final: asking again would change nothing.
+        status, body: of the HTTP answer, where there was one that was not 200.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        advice: str | None = None,
+        *,
+        final: bool = False,
+        status: int | None = None,
+        body: bytes = b"",
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.advice = advice
+        self.final = final
+        self.status = status
+        self.body = body
 
 
 async def ticks(job: CollectJob) -> AsyncIterator[None]:

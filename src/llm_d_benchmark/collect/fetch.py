@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -17,6 +18,7 @@ from ..domain.endpoint import Endpoint
 from .api import CollectError
 
 MAX_BYTES = 64 * 2**20
+MAX_ERROR = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ async def fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
 def _fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
     own = urlsplit(url).hostname == endpoint.host
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(endpoint.all_headers() if own else {})}
+    said = b""
     plain, _, _ = url.partition("?")
     began = time.monotonic_ns()
     try:
@@ -60,15 +63,20 @@ def _fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
         with opener.open(Request(url, headers=headers), timeout=timeout_s) as answer:
             body: bytes = answer.read(MAX_BYTES + 1)
             date = answer.headers.get("Date")
-            if answer.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
+            body = _plain(body, answer.headers.get("Content-Encoding"))
     except HTTPError as error:
-        raise CollectError(f"{plain} answered {error.code}") from None
+        with error, suppress(HTTPException, OSError, EOFError):
+            said = _plain(error.read(MAX_ERROR), error.headers.get("Content-Encoding"))
+        raise CollectError(f"{plain} answered {error.code}", status=error.code, body=said) from None
     except (URLError, HTTPException, OSError, EOFError, ValueError) as error:
         raise CollectError(f"{plain} gave no answer: {getattr(error, 'reason', None) or error}") from None
     if len(body) > MAX_BYTES:
         raise CollectError(f"{plain} answered more than {MAX_BYTES // 2**20} MiB")
     return Answer(body, _epoch(date), began, time.monotonic_ns())
+
+
+def _plain(body: bytes, encoding: str | None) -> bytes:
+    return gzip.decompress(body) if encoding == "gzip" else body
 
 
 def _epoch(date: str | None) -> int | None:

@@ -7,25 +7,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from ..config.collectors import CollectorsConfig
+from ..config.observe import ClusterMonitoring
 from ..domain.endpoint import Endpoint
 from ..domain.events import Finding, Severity
 from ..domain.samples import Samples
 from .api import CollectError, CollectJob, Collector
 from .host import HostCollector
+from .prometheus import PrometheusCollector, queries_of
 from .scrape import ScrapeCollector
 
 Keep = Callable[[Samples], Awaitable[None]]
 Tell = Callable[[Finding], None]
 
 
-def collectors_of(config: CollectorsConfig, endpoint: Endpoint) -> list[Collector]:
-    """The collectors that a configuration asks for."""
+def collectors_of(
+    config: CollectorsConfig, endpoint: Endpoint, monitoring: ClusterMonitoring | None = None
+) -> list[Collector]:
+    """The collectors that a configuration asks for; ``monitoring`` names a Prometheus where ``config`` does not."""
     chosen: list[Collector] = [HostCollector()] if config.host else []
     if config.scrape is None:
         urls = _named(endpoint)
         chosen.append(ScrapeCollector(urls or [f"{endpoint.url}/metrics"], quiet=not urls))
     elif config.scrape:
         chosen.append(ScrapeCollector(config.scrape))
+    prometheus = config.prometheus
+    url = prometheus.url or (monitoring.prometheus_url if monitoring and monitoring.enabled else None)
+    if url:
+        chosen.append(PrometheusCollector(url, queries_of(prometheus), prometheus.ca_file))
     return chosen
 
 

@@ -90,12 +90,13 @@ def _generators(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Findin
 
 def _monitoring(config: BenchmarkConfig) -> Iterator[Finding]:
     cluster, monitoring = config.spec.cluster, config.spec.monitoring
-    if cluster is not None and cluster.monitoring.enabled:
+    named = config.spec.collectors.prometheus.url or (cluster and cluster.monitoring.prometheus_url)
+    if cluster is not None and cluster.monitoring.enabled and not named:
         yield Finding(
-            "prometheus_unavailable",
+            "prometheus_unnamed",
             Severity.WARNING,
-            "spec.cluster.monitoring is enabled, but this version does not collect from Prometheus; "
-            "the result has no server-side series",
+            "spec.cluster.monitoring is enabled, but nothing says where Prometheus answers; nothing is taken from it",
+            "set spec.cluster.monitoring.prometheus_url",
         )
     if monitoring is not None and monitoring.alerts:
         names = ", ".join(name for entry in monitoring.alerts for name in entry)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
@@ -19,7 +20,40 @@ def _metrics_url(url: str) -> str:
     return url
 
 
+def _pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"'{pattern}' is not a regular expression: {error}") from None
+    return pattern
+
+
 MetricsUrl = Annotated[str, AfterValidator(_metrics_url)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+
+
+class PrometheusConfig(Model):
+    """A Prometheus server whose series of the run's time are kept."""
+
+    url: MetricsUrl | None = Field(
+        None, description="where it answers; default: spec.cluster.monitoring.prometheus_url, where that is enabled"
+    )
+    queries: dict[str, str] | None = Field(
+        None, description="name: PromQL; default: metrics of vLLM, the llm-d router, DCGM, containers and nodes"
+    )
+    labels: dict[LabelName, str] = Field(
+        {}, description="only series with these labels, in the default queries: {namespace: llm-d}"
+    )
+    ca_file: str | None = Field(None, description="certificates to verify an https server with")
+
+
+class LogsConfig(Model):
+    """Log files that are followed; error patterns are counted, lines are not kept."""
+
+    enabled: bool = Field(True, description="follow logs")
+    paths: list[str] = Field([], description="more files, or patterns such as /var/log/vllm/*.log")
+    patterns: dict[LabelName, Pattern] = Field({}, description="name: regular expression, beside the built-in ones")
 
 
 class CollectorsConfig(Model):
@@ -30,3 +64,8 @@ class CollectorsConfig(Model):
     scrape: list[MetricsUrl] | None = Field(
         None, description="/metrics endpoints; default: those the target names, else its own; [] for none"
     )
+    prometheus: PrometheusConfig = PrometheusConfig()
+    gpu: Literal["auto", "on", "off"] = Field(
+        "auto", description="NVIDIA GPUs of this machine, through NVML; auto: where the server runs on it"
+    )
+    logs: LogsConfig = LogsConfig()

@@ -262,7 +262,9 @@ class _Run:
             return nullcontext()
         config = self.config.spec.collectors
         job = CollectJob(endpoint, asyncio.Event(), self.bus.clock_offset, writer.log_dir, config.interval)
-        return collecting(collectors_of(config, endpoint), job, writer.append_samples, self.bus.finding)
+        cluster = self.config.spec.cluster
+        collectors = collectors_of(config, endpoint, cluster.monitoring if cluster else None)
+        return collecting(collectors, job, writer.append_samples, self.bus.finding)
 
     async def _analyse(self, writer: RunWriter) -> RunResult:
         """Off the event loop, so that an interrupt is seen while a large run is analysed."""
