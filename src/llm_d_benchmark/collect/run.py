@@ -12,7 +12,10 @@ from ..domain.endpoint import Endpoint
 from ..domain.events import Finding, Severity
 from ..domain.samples import Samples
 from .api import CollectError, CollectJob, Collector
+from .gpu import GpuCollector
 from .host import HostCollector
+from .log_patterns import patterns_of
+from .logs import LogCollector
 from .prometheus import PrometheusCollector, queries_of
 from .scrape import ScrapeCollector
 
@@ -34,6 +37,10 @@ def collectors_of(
     url = prometheus.url or (monitoring.prometheus_url if monitoring and monitoring.enabled else None)
     if url:
         chosen.append(PrometheusCollector(url, queries_of(prometheus), prometheus.ca_file))
+    if config.gpu != "off":
+        chosen.append(GpuCollector(config.gpu))
+    if config.logs.enabled:
+        chosen.append(LogCollector(config.logs.paths, patterns_of(config.logs.patterns)))
     return chosen
 
 
