@@ -11,7 +11,23 @@ import typer
 from typer.exceptions import TyperException
 
 from ..domain.errors import BenchmarkError, ExitCode
-from . import analyze, compare, config, doctor, generators, import_, merge, regress, report, run, runs, simulator, trend
+from . import (
+    analyze,
+    compare,
+    config,
+    doctor,
+    explore,
+    generators,
+    import_,
+    merge,
+    recommend,
+    regress,
+    report,
+    run,
+    runs,
+    simulator,
+    trend,
+)
 
 app = typer.Typer(
     name="llm-d-benchmark",
@@ -33,6 +49,8 @@ app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("regress")(regress.regress)
 app.command("trend")(trend.trend)
+app.command("explore")(explore.explore)
+app.command("recommend")(recommend.recommend)
 app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")

@@ -1,0 +1,1 @@
+"""Searching configurations: which to measure, what they show, what to set."""

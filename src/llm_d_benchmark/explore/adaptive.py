@@ -1,0 +1,166 @@
+"""Methods that choose the next configuration by what was measured: Bayesian (TPE) and genetic (NSGA-II), by Optuna."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..domain.errors import ConfigError
+from ..domain.study import Settings, Value
+from .ledger import Standing
+from .plan import Plan
+from .space import Dimension, key_of
+
+if TYPE_CHECKING:
+    import optuna
+
+STALE = 25
+"""Proposals in a row that were made before, after which one that was not is asked for."""
+
+
+class Adaptive:
+    """Ask for a configuration, tell what became of it.
+
+    Without ``storage`` the same seed and the same answers give the same questions, so that an interrupted study goes on
+    by being told what it knows.
+
+    Raises:
+        ConfigError: Optuna is not installed, or the storage cannot be opened.
+    """
+
+    def __init__(self, plan: Plan, method: str, trials: int, *, seed: int, storage: str | None, name: str) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise ConfigError(
+                f"{method} needs Optuna, which is not installed",
+                advice="pip install 'llm-d-benchmark[explore]', or use grid_search, random_search, latin_hypercube, "
+                "sobol",
+            ) from error
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._plan = plan
+        self._random = random.Random(seed)
+        self._open: list[tuple[optuna.Trial, str]] = []
+        self._told: dict[str, Standing] = {}
+        try:
+            self._study = optuna.create_study(
+                storage=storage,
+                sampler=_sampler(method, plan, trials, seed),
+                study_name=f"{name}-{method}",
+                load_if_exists=True,
+                directions=["maximize"] * len(plan.objectives),
+            )
+        except Exception as error:  # noqa: BLE001 - a database driver raises what it likes
+            raise ConfigError(
+                f"the storage '{storage}' cannot be opened: {str(error).splitlines()[0]}",
+                advice="for example sqlite:///study.db, or postgresql+psycopg://USER@HOST/DB",
+            ) from error
+
+    @property
+    def finished(self) -> int:
+        """Different configurations that all workers of the study have told."""
+        return len({str(t.user_attrs.get("key")) for t in self._study.trials if t.state.is_finished()})
+
+    def ask(self) -> Settings | None:
+        """A configuration that was not proposed before; None where there is none left."""
+        for attempt in range(8 * STALE):
+            if attempt and attempt % STALE == 0:
+                self._study.enqueue_trial(self._unseen())
+            trial = self._study.ask()
+            settings = self._plan.space.active(
+                {d.name: _suggest(trial, d) for d in self._plan.space.dimensions if self._is_active(d, trial)}
+            )
+            key = key_of(settings)
+            trial.set_user_attr("key", key)
+            known = self._told.get(key)
+            if not self._plan.space.allows(settings):
+                self._answer(trial, None, {"forbidden": 1.0})
+            elif known is not None:
+                self._answer(trial, known.scores(self._plan.objectives), known.violations)
+            else:
+                self._open.append((trial, key))
+                return settings
+        return None
+
+    def tell(self, found: Standing) -> None:
+        """What became of a configuration that was asked for."""
+        key = key_of(found.settings)
+        self._told[key] = found
+        for trial, asked in self._open:
+            if asked == key:
+                self._answer(trial, found.scores(self._plan.objectives), found.violations)
+        self._open = [(t, k) for t, k in self._open if k != key]
+
+    def _answer(self, trial: optuna.Trial, scores: Sequence[float] | None, violations: Any) -> None:
+        """A failure is told as the worst that was seen and as infeasible, so that the method learns to avoid it."""
+        names = [*(c.name for c in self._plan.limits), "failed", "forbidden"]
+        for name in names:
+            trial.set_constraint(name, float(violations.get(name, 0.0)))
+        if scores is None:
+            trial.set_constraint("missing", 1.0)
+            scores = self._worst()
+        else:
+            trial.set_constraint("missing", 0.0)
+        self._study.tell(trial, list(scores))
+
+    def _worst(self) -> list[float]:
+        known = [s for s in (t.scores(self._plan.objectives) for t in self._told.values()) if s is not None]
+        return [min(column) for column in zip(*known, strict=True)] or [0.0] * len(self._plan.objectives)
+
+    def _unseen(self) -> dict[str, Any]:
+        """A random point, at a place where the method has not been if one is found soon."""
+        for _ in range(200):
+            values = {d.name: d.at(self._random.random()) for d in self._plan.space.dimensions}
+            settings = self._plan.space.active(values)
+            if key_of(settings) not in self._told and self._plan.space.allows(settings):
+                break
+        return {d.name: _inverse(d, values[d.name]) for d in self._plan.space.dimensions}
+
+    def _is_active(self, d: Dimension, trial: optuna.Trial) -> bool:
+        if not d.when:
+            return True
+        dims = {x.name: x for x in self._plan.space.dimensions}
+        return all(f in trial.params and _value(dims[f], trial.params[f]) in among for f, among in d.when.items())
+
+
+def _sampler(method: str, plan: Plan, trials: int, seed: int) -> Any:
+    import warnings
+
+    import optuna
+
+    if method == "genetic_algorithm":
+        population = max(8, min(50, trials // 5))
+        return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
+    with warnings.catch_warnings():
+        # multivariate and group are marked experimental; our own acceptance tests watch over what they do.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        grouped = any(d.when for d in plan.space.dimensions)
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=grouped,
+            n_startup_trials=max(5, min(10, trials // 3)),
+            constant_liar=True,
+        )
+
+
+def _suggest(trial: optuna.Trial, d: Dimension) -> Value:
+    if not d.values:
+        if d.integer:
+            return trial.suggest_int(d.name, int(d.low), int(d.high), log=d.log)
+        return float(f"{trial.suggest_float(d.name, d.low, d.high, log=d.log):.6g}")
+    if d.ordered:
+        # By position: the values given are the scale that matters, whatever their distances.
+        return d.values[trial.suggest_int(d.name, 0, len(d.values) - 1)]
+    found: Value = trial.suggest_categorical(d.name, list(d.values))
+    return found
+
+
+def _value(d: Dimension, told: Any) -> Value:
+    value: Value = d.values[told] if d.values and d.ordered else told
+    return value
+
+
+def _inverse(d: Dimension, value: Value) -> Any:
+    return list(d.values).index(value) if d.values and d.ordered else value
