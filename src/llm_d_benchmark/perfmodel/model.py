@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from ..domain.result import RunResult
 from .curves import ITL, TTFT
 from .points import FloatArray, Point, decoding, from_results, from_table, split_saturated
 from .queueing import Unstable, closed_loop
-from .service import Latencies, Lengths, Requests, Slower, latencies, service_times
+from .service import Latencies, Lengths, Requests, Slower, Spread, latencies, service_times
 from .validate import NOMINAL, Fitted, Observed, choose
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -86,17 +87,27 @@ class PerformanceModel:
         """Seconds to the first token of a request that need not wait for a place, shape of ``batch``."""
         return np.maximum(self.ttft_curve.curve(batch, np.full_like(batch, requests.input.mean)), 1e-9)
 
-    def first_token_wait(self, requests: Requests, rate: float) -> tuple[float, float]:
-        """See ``Service``: prompts are computed one after the other, each for as long as its TTFT grows with it."""
+    def prompt_seconds(self, requests: Requests) -> float:
+        """By how much a prompt makes the TTFT longer than none would; 0 where only one length was measured."""
         lengths = np.array([p.input_tokens for p in self.points])
         low, high = lengths.min(), lengths.max()
-        one = np.ones(1)
-        whole = float(self.ttft(one, requests)[0])
         if high < low * SLACK:
-            return prompt_queue(rate, whole)  # one length: what of it the prompt takes cannot be told
+            return 0.0
         ends = self.ttft_curve.curve(np.ones(2), np.array([low, high]))
         slope = max(float(ends[1] - ends[0]) / (high - low), 0.0)
-        return prompt_queue(rate, min(slope * requests.input.mean, whole))
+        return min(slope * requests.input.mean, float(self.ttft(np.ones(1), requests)[0]))
+
+    def stall(self, batch: float, requests: Requests, rate: float) -> float:
+        """Of prompts one after the other; 0 where it is not known how long one takes."""
+        decoding = max(requests.output.mean - 1, 0.0) * float(self.itl(np.full(1, batch), requests)[0])
+        prompt = self.prompt_seconds(requests)
+        busy = min(rate * prompt, 0.9)
+        return prompt * math.sqrt(rate * decoding) / (1 - busy)
+
+    def first_token_spread(self, requests: Requests, rate: float, batch: float) -> Spread:
+        """Prompts are computed one after the other; where it is not known how long one takes, it may be all of TTFT."""
+        seconds = self.prompt_seconds(requests) or float(self.ttft(np.ones(1), requests)[0])
+        return prompt_queue(rate, seconds)
 
     def pessimistic(self) -> Slower:
         """The model at the one-sided 95 % limit of both its curves."""
@@ -213,13 +224,12 @@ def _capacity(found: Latencies | Unstable) -> float:
     return found.capacity if isinstance(found, Unstable) else found.queue.capacity
 
 
-def prompt_queue(rate: float, seconds: float) -> tuple[float, float]:
-    """Chance of finding other prompts before one's own, and the decay (1/s) of their wait: a queue of equal services.
-
-    The mean of the wait is that of M/D/1: rate seconds^2 / (2 (1 - rate seconds)).
-    """
-    busy = min(rate * seconds, 0.999)
-    return busy, 2 * (1 - busy) / max(seconds, 1e-9)
+def prompt_queue(rate: float, seconds: float, parts: int = 12) -> Spread:
+    """The wait for other prompts: a queue of equal services, whose mean is rate seconds^2 / (2 (1 - rate seconds))."""
+    busy = min(rate * seconds, 0.98)
+    decay = 2 * (1 - busy) / max(seconds, 1e-9)
+    share = (np.arange(parts) + 0.5) / parts
+    return Spread(np.append(0.0, -np.log1p(-share) / decay), np.append(1 - busy, np.full(parts, busy / parts)))
 
 
 def _two_sided(curve: Fitted, values: Sequence[float]) -> tuple[float, float, float]:

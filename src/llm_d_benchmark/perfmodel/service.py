@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from .points import FloatArray
-from .queueing import Mixture, Queue, Unstable, solve
+from .queueing import Mixture, Queue, Unstable, solve, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Requests:
         return self.input.mean + square / self.output.mean / 2
 
 
+GRID = 40
+
+
 class Service(Protocol):
     """One replica."""
 
@@ -68,9 +72,25 @@ class Service(Protocol):
         """Seconds to the first token without waiting for a place, shape (n,)."""
         ...
 
-    def first_token_wait(self, requests: Requests, rate: float) -> tuple[float, float]:
-        """Chance of waiting for the prompts of others, and the decay (1/s) of that wait; part of ``ttft``'s mean."""
+    def stall(self, batch: float, requests: Requests, rate: float) -> float:
+        """Standard deviation, s, of how long the prompts of others hold up one answer; 0 where that is not known."""
         ...
+
+    def first_token_spread(self, requests: Requests, rate: float, batch: float) -> Spread:
+        """What ``ttft`` holds on average, and single requests more or less of: waiting for the prompts of others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A few values, s, with their probabilities; arrays of shape (k,)."""
+
+    values: FloatArray
+    weights: FloatArray
+
+    @property
+    def mean(self) -> float:
+        return float(self.values @ self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +111,12 @@ class Slower:
     def ttft(self, batch: FloatArray, requests: Requests, rate: float | None) -> FloatArray:
         return self.base.ttft(batch, requests, rate) * self.ttft_factor
 
-    def first_token_wait(self, requests: Requests, rate: float) -> tuple[float, float]:
-        chance, decay = self.base.first_token_wait(requests, rate)
-        return chance, decay / self.ttft_factor
+    def stall(self, batch: float, requests: Requests, rate: float) -> float:
+        return self.base.stall(batch, requests, rate) * self.itl_factor
+
+    def first_token_spread(self, requests: Requests, rate: float, batch: float) -> Spread:
+        found = self.base.first_token_spread(requests, rate, batch)
+        return Spread(found.values * self.ttft_factor, found.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +128,28 @@ class Latencies:
     e2e: Mixture
     tpot: Mixture
 
+    def of(self, metric: str) -> Mixture:
+        """The distribution of ttft, tpot, itl (as tpot) or e2e."""
+        found: Mixture = getattr(self, "tpot" if metric == "itl" else metric)
+        return found
+
     def at(self, metric: str, statistic: str) -> float:
         """Seconds of ttft, tpot, itl (as tpot) or e2e: mean, p50, p90, p95, p99, p99.9."""
-        found: Mixture = getattr(self, "tpot" if metric == "itl" else metric)
+        found = self.of(metric)
         return found.mean if statistic == "mean" else found.quantile(float(statistic[1:]) / 100)
+
+
+def _grid(places: int) -> FloatArray:
+    """Batches from 1 to ``places``, each a little more than the last: latencies between them are interpolated."""
+    return np.unique(np.round(np.geomspace(1, places, GRID)))
 
 
 def service_times(service: Service, requests: Requests, rate: float | None) -> FloatArray:
     """T(n) for n = 1 to ``places``: to the first token, then one for each further token."""
-    batch = np.arange(1, service.places + 1, dtype=np.float64)
+    some = _grid(service.places)
     more = max(requests.output.mean - 1, 0.0)
-    return service.ttft(batch, requests, rate) + more * service.itl(batch, requests, rate)
+    seconds = service.ttft(some, requests, rate) + more * service.itl(some, requests, rate)
+    return np.interp(np.arange(1, service.places + 1), some, seconds)
 
 
 def capacity(service: Service, requests: Requests) -> float:
@@ -126,53 +160,59 @@ def capacity(service: Service, requests: Requests) -> float:
 
 def latencies(service: Service, requests: Requests, rate: float) -> Latencies | Unstable:
     """The distribution of latencies of an open loop of ``rate`` independent requests/s."""
-    most = capacity(service, requests)
-    if rate >= most:
-        return Unstable(rate, most)
     queue = solve(rate, service_times(service, requests, rate))
     if isinstance(queue, Unstable):
         return queue
     batch, weight = queue.batches()
     waited = np.zeros(len(batch))
     waited[-1] = 1.0
-    keep = weight > 1e-9
+    keep = weight > 1e-7
     batch, weight, waited = batch[keep], weight[keep] / weight[keep].sum(), waited[keep]
-    slack = np.full(len(batch), queue.capacity - rate)
-    first = service.ttft(batch, requests, rate)
-    each = service.itl(batch, requests, rate)
+    some = _grid(service.places)
+    first = np.interp(batch, some, service.ttft(some, requests, rate))
+    each = np.interp(batch, some, service.itl(some, requests, rate))
+    waiting = Waiting(weight, waited, np.full(len(batch), queue.capacity - rate))
+    around = service.first_token_spread(requests, rate, float(batch @ weight))
+    stall = service.stall(float(batch @ weight), requests, rate)
+    tpot = Mixture(each, weight, np.zeros(len(batch)), np.ones(len(batch)))
+    held = skewed(tpot.mean, stall / max(requests.output.mean - 1, 1.0))
     return Latencies(
         queue,
-        _first(service, requests, rate, first, weight, waited, slack),
-        _whole(requests, first, each, weight, waited, slack),
-        Mixture(each, weight, np.zeros(len(batch)), np.ones(len(batch))),
+        _first(first, around, waiting),
+        _whole(requests, first, each, stall, waiting),
+        spread(tpot, held.values, held.weights),
     )
 
 
-def _first(
-    service: Service,
-    requests: Requests,
-    rate: float,
-    first: FloatArray,
-    weight: FloatArray,
-    waited: FloatArray,
-    slack: FloatArray,
-) -> Mixture:
-    """Those who waited for a place wait by the queue; the others for the prompts of others."""
-    chance, decay = service.first_token_wait(requests, rate)
-    base = np.where(waited > 0, first, np.maximum(first - chance / decay, 0.0))
-    return Mixture(base, weight, np.where(waited > 0, 1.0, chance), np.where(waited > 0, slack, decay))
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Of each batch size: its probability, whether its requests waited for a place, and the decay of that wait, 1/s."""
+
+    weight: FloatArray
+    waited: FloatArray
+    decay: FloatArray
 
 
-def _whole(
-    requests: Requests,
-    first: FloatArray,
-    each: FloatArray,
-    weight: FloatArray,
-    waited: FloatArray,
-    slack: FloatArray,
-) -> Mixture:
+def _first(first: FloatArray, around: Spread, waiting: Waiting) -> Mixture:
+    base = Mixture(np.maximum(first - around.mean, 0.0), waiting.weight, waiting.waited, waiting.decay)
+    return spread(base, around.values, around.weights)
+
+
+def _whole(requests: Requests, first: FloatArray, each: FloatArray, stall: float, waiting: Waiting) -> Mixture:
+    """The first token and the others; ``stall``: standard deviation of how long prompts of others held them up."""
     outputs = np.asarray(requests.output.values)
     offset = first[:, None] + np.maximum(outputs - 1, 0.0)[None, :] * each[:, None]
-    share = weight[:, None] * np.asarray(requests.output.weights)[None, :]
+    share = waiting.weight[:, None] * np.asarray(requests.output.weights)[None, :]
     many = len(outputs)
-    return Mixture(offset.ravel(), share.ravel(), np.repeat(waited, many), np.repeat(slack, many))
+    whole = Mixture(offset.ravel(), share.ravel(), np.repeat(waiting.waited, many), np.repeat(waiting.decay, many))
+    around = skewed(float(offset.ravel() @ share.ravel()), stall)
+    return spread(whole, around.values, around.weights)
+
+
+def skewed(mean: float, deviation: float, parts: int = 10) -> Spread:
+    """Deviations around 0 that are skewed as those of a sum of few delays are: of a gamma distribution of this mean."""
+    if deviation <= 1e-6 * mean:
+        return Spread(np.zeros(1), np.ones(1))
+    shape = (mean / deviation) ** 2
+    values = gammaincinv(shape, (np.arange(parts) + 0.5) / parts) * mean / shape
+    return Spread((values - values.mean()) * (deviation / max(values.std(), 1e-12)), np.full(parts, 1 / parts))
