@@ -45,6 +45,12 @@ def run(
     fail_on: Annotated[
         str, typer.Option(help="What makes the exit code non-zero: slo, regression, invalid (comma list) or none.")
     ] = "invalid,slo,regression",
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="Judge this run against 5 or more finished runs (or a folder of them); exit 4 if slower."
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     progress: Annotated[ProgressMode, typer.Option(help="How progress is shown on stderr.")] = ProgressMode.AUTO,
     shard: Annotated[
@@ -88,6 +94,7 @@ def run(
         shard=part,
         start_at=parse.start_time(start_at),
         fail_on=parse.fail_on(fail_on),
+        baseline=tuple(baseline or ()),
     )
     return carry_out(loaded, options, progress, json_output)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..domain.comparison import RegressionResult
 from ..domain.errors import BenchmarkError, ExitCode
 from ..domain.result import RunResult
 from ..domain.schedule import Shard
@@ -20,6 +21,7 @@ class RunOptions:
         shard: the part of the schedule this machine sends.
         start_at: epoch ns at which the load starts; None: as soon as ready.
         fail_on: which of slo, regression, invalid make the exit code non-zero.
+        baseline: finished runs (folders, or folders that hold some) that this run is judged against; none: it is not.
     """
 
     output: Path = Path("results")
@@ -27,6 +29,7 @@ class RunOptions:
     shard: Shard = field(default_factory=Shard)
     start_at: int | None = None
     fail_on: frozenset[str] = frozenset({"invalid", "slo", "regression"})
+    baseline: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class RunOutcome:
     """Where a run left its folder, what it found, and how the command should end.
 
     ``failure`` is why the load ended early although something was measured (interrupt, server or generator died).
+    ``regression`` is the verdict against the baseline, where one was given.
     """
 
     folder: Path
@@ -41,3 +45,4 @@ class RunOutcome:
     exit_code: ExitCode
     report: Path
     failure: BenchmarkError | None = None
+    regression: RegressionResult | None = None

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..collect.api import CollectJob
@@ -16,6 +17,7 @@ from ..config.layers import LoadedConfig
 from ..config.model import BenchmarkConfig
 from ..config.resolve import resolve_target
 from ..config.target import TargetConfig
+from ..domain.comparison import RegressionResult
 from ..domain.endpoint import Endpoint
 from ..domain.errors import BenchmarkError, ConfigError, ExitCode, GeneratorError
 from ..domain.events import EventType, Finding, Severity
@@ -103,6 +105,8 @@ class _Run:
         self.options = options
         self.stop = stop
         self.failure: BenchmarkError | None = None
+        self.regression: RegressionResult | None = None
+        self.baseline = _baseline(options)
         self.findings = preflight(loaded)
         self.target_config = resolve_target(loaded.config)
         self.deployment: VirtualDeployment | None = None
@@ -136,6 +140,7 @@ class _Run:
                     await writer.flush_samples()
                     async with self._phase("analysis"):
                         result = await self._analyse(writer)
+                        self.regression = await self._against_baseline(writer)
                 finally:
                     async with self._phase("cleanup"):
                         await stack.aclose()
@@ -155,6 +160,7 @@ class _Run:
             exit_code=self._exit_code(result),
             report=writer.path / "report.html",
             failure=self.failure,
+            regression=self.regression,
         )
 
     def _open_writer(self) -> RunWriter:
@@ -272,6 +278,19 @@ class _Run:
 
         return await asyncio.to_thread(analyze_and_report, writer.path)
 
+    async def _against_baseline(self, writer: RunWriter) -> RegressionResult | None:
+        """The verdict against finished runs of a baseline, also left in the run folder."""
+        if not self.baseline:
+            return None
+        from ..report.regression import render_markdown
+        from ..store.comparison_json import to_json
+        from .study import judge_runs
+
+        result = await asyncio.to_thread(judge_runs, self.config, self.baseline, [writer.path], paired=False)
+        writer.write_text("regression.json", to_json(result))
+        writer.write_text("regression.md", render_markdown(result))
+        return result
+
     @asynccontextmanager
     async def _phase(self, name: str) -> AsyncIterator[None]:
         started = time.monotonic()
@@ -302,7 +321,20 @@ class _Run:
     def _exit_code(self, result: RunResult | None) -> ExitCode:
         if self.failure is not None:
             return self.failure.exit_code
-        return ExitCode.BUG if result is None else exit_code(result, self.options.fail_on)
+        return ExitCode.BUG if result is None else exit_code(result, self.options.fail_on, self.regression)
+
+
+def _baseline(options: RunOptions) -> list[Path]:
+    """The runs to judge against, looked for before anything is measured.
+
+    Raises:
+        StoreError: a path is no run and holds none.
+    """
+    if not options.baseline:
+        return []
+    from .study import run_folders
+
+    return run_folders(options.baseline)
 
 
 def _tokenizer_path(target: TargetConfig) -> str | None:

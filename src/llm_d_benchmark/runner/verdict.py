@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..domain.comparison import RegressionResult
 from ..domain.errors import ExitCode
 from ..domain.records import ErrorClass
 from ..domain.result import RunResult
@@ -12,13 +13,15 @@ from ..domain.result import RunResult
 _TARGET_FAILURES = frozenset(ErrorClass) - {ErrorClass.PROTOCOL}
 
 
-def exit_code(result: RunResult, fail_on: Collection[str]) -> ExitCode:
-    """The exit code of a finished run; of several reasons the first of 7, 4, 3 (a regression is judged elsewhere)."""
+def exit_code(result: RunResult, fail_on: Collection[str], regression: RegressionResult | None = None) -> ExitCode:
+    """The exit code of a finished run; of several reasons the first of 7, 4, 3."""
     if result.status == "failed":
         blamed = set(result.requests.errors) & {str(e) for e in _TARGET_FAILURES}
         return ExitCode.TARGET_FAILED if blamed else ExitCode.GENERATOR_FAILED
     if "invalid" in fail_on and not result.validity.valid:
         return ExitCode.INVALID
+    if "regression" in fail_on and regression is not None and regression.verdict == "fail":
+        return ExitCode.REGRESSION
     if "slo" in fail_on and any(s.verdict == "fail" for s in result.slos):
         return ExitCode.SLO_FAILED
     return ExitCode.OK
