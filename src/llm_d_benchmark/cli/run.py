@@ -48,7 +48,8 @@ def run(
     baseline: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="RUN", help="Judge this run against 5 or more finished runs (or a folder of them); exit 4 if slower."
+            metavar="RUN",
+            help="Judge this run against 5 or more finished ones, or a folder of them; exit 4 if slower.",
         ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
