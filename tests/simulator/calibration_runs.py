@@ -25,7 +25,14 @@ CPU_LIMITS = EngineLimits(4, 2048, 16, 1024, False)
 
 
 def served_level(
-    users: int, cost: StepCost, limits: EngineLimits, *, seconds: float = 10.0, noise: float = 0.0, seed: int = 0
+    users: int,
+    cost: StepCost,
+    limits: EngineLimits,
+    *,
+    seconds: float = 10.0,
+    request_overhead: float = 0.0,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> Level:
     """A closed loop of requests of mixed lengths against the cost model, as a client would have seen it."""
     rng = np.random.default_rng([seed, users])
@@ -41,7 +48,7 @@ def served_level(
         output=rng.integers(8, longest // 4, n),
         chunks=[],
     )
-    sent, output, chunks = simulate(asked, cost, limits, noise=noise, seed=seed)
+    sent, output, chunks = simulate(asked, cost, limits, request_overhead=request_overhead, noise=noise, seed=seed)
     return Level(asked.label, "run", users, asked.window, sent, asked.prompt[: len(sent)], output, chunks)
 
 

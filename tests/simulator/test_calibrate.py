@@ -73,7 +73,7 @@ def test_long_prompts_are_spread_over_steps() -> None:
 def test_a_known_server_is_recovered(gpu_levels: list[Level], cpu_levels: list[Level]) -> None:
     """Without noise the steps' times come back within 1 %, on both sides of the knee."""
     for truth, levels, limits in ((GPU, gpu_levels, GPU_LIMITS), (CPU, cpu_levels, CPU_LIMITS)):
-        found = fit(levels, limits.max_num_batched_tokens)
+        found = fit(levels, limits.max_num_batched_tokens).cost
         for load in LOADS if truth is GPU else LOADS[:1]:
             assert found.step(load) == pytest.approx(truth.step(load), rel=0.01), load
 
@@ -88,10 +88,37 @@ def test_noise_and_hiccups_do_not_bend_the_prediction() -> None:
         )
         for level in levels
     ]
-    found = fit(levels, CPU_LIMITS.max_num_batched_tokens)
+    found = fit(levels, CPU_LIMITS.max_num_batched_tokens).cost
     for users in (3, 6):
         level = served_level(users, CPU, CPU_LIMITS, seconds=60)
         assert_close(predict(level, found, CPU_LIMITS), level, 0.08)
+
+
+def test_steps_that_no_roofline_has_get_knots_and_what_precedes_the_queue_is_told_apart(tmp_path: Path) -> None:
+    """As llama.cpp is measured: four sequences are faster than three, and requests need a moment before they count."""
+    truth = replace(CPU, decode_knots=((1, 0.033), (2, 0.065), (3, 0.099), (4, 0.084)))
+    levels = [
+        served_level(users, truth, CPU_LIMITS, seconds=60, request_overhead=0.02, noise=0.05) for users in (1, 2, 4, 8)
+    ]
+    found = fit(levels, CPU_LIMITS.max_num_batched_tokens)
+    assert found.request_overhead == pytest.approx(0.02, abs=0.005)
+    assert [n for n, _ in found.cost.decode_knots] == [1, 2, 3, 4]
+    for users in (3, 6):
+        level = served_level(users, truth, CPU_LIMITS, seconds=60, request_overhead=0.02)
+        predicted = predict(level, found.cost, CPU_LIMITS, request_overhead=found.request_overhead)
+        assert_close(predicted, level, 0.05)
+    file = tmp_path / "profile.yaml"
+    made = calibrate([as_run(levels, CPU_LIMITS)])
+    write_profile(file, made.profile())
+    loaded = load_profile(SimulatorTargetConfig(profile=str(file)))
+    assert (loaded.cost, loaded.request_overhead) == (made.cost, made.request_overhead)
+    assert loaded.cost.decode_knots
+
+
+def test_a_knot_that_was_hardly_seen_leaves_the_roofline() -> None:
+    truth = replace(CPU, decode_knots=((1, 0.033), (2, 0.065), (3, 0.099), (4, 0.084)))
+    levels = [served_level(users, truth, CPU_LIMITS, seconds=s) for users, s in ((1, 30), (2, 30), (4, 1))]
+    assert not fit(levels, CPU_LIMITS.max_num_batched_tokens).cost.decode_knots
 
 
 def assert_close(predicted: object, level: Level, limit: float) -> None:
@@ -100,7 +127,7 @@ def assert_close(predicted: object, level: Level, limit: float) -> None:
 
 
 def test_an_open_loop_is_predicted_from_its_times_of_sending(gpu_levels: list[Level]) -> None:
-    found = fit(gpu_levels, GPU_LIMITS.max_num_batched_tokens)
+    found = fit(gpu_levels, GPU_LIMITS.max_num_batched_tokens).cost
     closed = gpu_levels[2]
     poisson = np.cumsum(np.random.default_rng(3).exponential(0.1, len(closed)))
     asked = replace(closed, concurrency=None, sent=poisson)
@@ -204,7 +231,7 @@ def test_merged_chunks_are_spread_over_their_tokens() -> None:
         level.label, "run", 1, level.window, level.sent[even], level.prompt[even], level.output[even],
         [level.chunks[i][::2] for i in even],
     )  # fmt: skip
-    found, truth = fit([pairs], 2048), fit([level], 2048)
+    found, truth = fit([pairs], 2048).cost, fit([level], 2048).cost
     one = StepLoad(decode_seqs=1, decode_context=60)
     assert isinstance(found, StepCost)
     assert found.step(one) == pytest.approx(truth.step(one), rel=0.02)

@@ -15,9 +15,11 @@ from llm_d_benchmark.simulator.cost import StepCost
 COST = StepCost(fixed=1e-3, weights=6e-3, token=2e-5, sequence=1e-5, context=5e-8, pair=1e-9)
 EXPERTS = replace(COST, weights=1e-3, experts=20e-3, expert_share=0.25, transfer=1e-6)
 
+KNOTS = replace(COST, decode_knots=((1, 33e-3), (2, 65e-3), (3, 99e-3), (4, 84e-3), (8, 120e-3)))
+
 
 @given(
-    st.sampled_from([COST, EXPERTS]),
+    st.sampled_from([COST, EXPERTS, KNOTS]),
     st.integers(1, 512),
     st.integers(0, 2_000_000),
     st.integers(0, 50),
@@ -58,6 +60,15 @@ def test_a_batch_touches_experts_as_independent_draws_do() -> None:
     assert touched == pytest.approx([0.25, 0.4375, 1.0], abs=1e-6)
 
 
+def test_knots_say_what_decoding_takes_and_leave_prefill_alone() -> None:
+    said = [KNOTS.step(StepLoad(decode_seqs=n)) for n in (1, 3, 4, 6, 8)]
+    assert said == pytest.approx([33e-3, 99e-3, 84e-3, 102e-3, 120e-3])
+    growth = COST.step(StepLoad(decode_seqs=500)) - COST.step(StepLoad(decode_seqs=8))
+    assert KNOTS.step(StepLoad(decode_seqs=500)) == pytest.approx(120e-3 + growth)
+    mixed = StepLoad(prefill_tokens=40, prefill_pairs=820, decode_seqs=3, decode_context=300)
+    assert KNOTS.step(mixed) == COST.step(mixed)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -65,6 +76,8 @@ def test_a_batch_touches_experts_as_independent_draws_do() -> None:
         ({"pair": float("nan")}, "pair: nan"),
         ({"context": float("inf")}, "context: inf"),
         ({"expert_share": 1.5}, "expert_share: 1.5 is above 1"),
+        ({"decode_knots": ((2, 1.0), (1, 2.0))}, "are not ascending"),
+        ({"decode_knots": ((1, 0.0),)}, "decode_knots: 0.0 at 1 sequences"),
         ({"fixed": 0.0, "weights": 0.0}, "a step would take no time"),
     ],
 )

@@ -14,7 +14,7 @@ from ...domain.errors import ConfigError
 from ..cost import StepCost
 from ..engine import EngineLimits
 from ..profiles.file import ProfileFile, StepCoefficients
-from .fit import fit
+from .fit import Fitted, fit
 from .levels import Level, Performance, grouped, levels_of
 from .predict import predict
 from .served import Given, Served, served_by
@@ -49,11 +49,12 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted cost model with its evidence."""
+    """A fitted cost model with its evidence; ``request_overhead``: seconds until a request is queued."""
 
     run_ids: Sequence[str]
     served: Served
     cost: StepCost
+    request_overhead: float
     levels: Sequence[Compared]
     ranges: Mapping[str, tuple[int, int]]
 
@@ -83,7 +84,8 @@ class Calibration:
             tensor_parallel_size=self.served.tensor_parallel_size,
             max_model_len=self.served.max_model_len,
             kv_cache_tokens=self.served.kv_cache_tokens,
-            step=StepCoefficients.model_validate({n: getattr(self.cost, n) for n in StepCoefficients.model_fields}),
+            request_overhead=self.request_overhead,
+            step=StepCoefficients.of(self.cost),
             calibration=self.to_dict(),
         )
 
@@ -115,19 +117,21 @@ def calibrate(runs: Sequence[RunInput], given: Given | None = None, hold_out: Se
         )
     served = served_by(runs, given or Given(), max(int((x.prompt + x.output).max()) for x in levels))
     limits = served.limits(max(int((x.prompt + x.output).max()) for x in levels))
-    cost = _fit([groups[label] for label in fitted], served)
+    found = _fit([groups[label] for label in fitted], served)
     compared = []
     for label, group in groups.items():
         others = [groups[other] for other in fitted if other != label]
-        model = cost if hold_out else _fit(others, served)
+        model = found if hold_out else _fit(others, served)
         outside = _outside(group, others, served.max_num_seqs)
         measured, predicted = _both(label, group, model, limits)
         held_out = not hold_out or label in hold_out
         compared.append(Compared(label, len(group), measured, predicted, held_out, held_out and outside))
-    return Calibration([run.run_id for run in runs], served, cost, compared, _ranges(levels, served))
+    return Calibration(
+        [run.run_id for run in runs], served, found.cost, found.request_overhead, compared, _ranges(levels, served)
+    )
 
 
-def _fit(groups: Sequence[Sequence[Level]], served: Served) -> StepCost:
+def _fit(groups: Sequence[Sequence[Level]], served: Served) -> Fitted:
     return fit([level for group in groups for level in group], served.max_num_batched_tokens)
 
 
@@ -138,9 +142,11 @@ def _outside(group: Sequence[Level], others: Sequence[Sequence[Level]], most: in
     return min(own) < 0.9 * min(seen) or max(own) > 1.1 * max(seen)
 
 
-def _both(label: str, group: Sequence[Level], cost: StepCost, limits: EngineLimits) -> tuple[Performance, Performance]:
+def _both(label: str, group: Sequence[Level], model: Fitted, limits: EngineLimits) -> tuple[Performance, Performance]:
     """Measured and predicted performance of a level."""
-    pairs = [(level.measured, predict(level, cost, limits)) for level in group]
+    pairs = [
+        (level.measured, predict(level, model.cost, limits, request_overhead=model.request_overhead)) for level in group
+    ]
     whole = [(measured, predicted) for measured, predicted in pairs if measured and predicted]
     if not whole:
         raise ConfigError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ...domain.records import IntArray
 from ..api import FloatArray
@@ -27,6 +28,7 @@ class Steps:
     Attributes:
         begin, end: shape (s,).
         prefill, pairs, seqs, context: the loads, see ``StepLoad``, shape (s,).
+        woke: steps that began as a request came to a server with nothing to do, shape (s,).
         first, last: step that made a request's first and last token, shape (n,).
     """
 
@@ -36,6 +38,7 @@ class Steps:
     pairs: FloatArray
     seqs: FloatArray
     context: FloatArray
+    woke: npt.NDArray[np.bool_]
     first: IntArray
     last: IntArray
 
@@ -55,7 +58,8 @@ def observed_steps(level: Level, max_num_batched_tokens: int) -> Steps:
     seqs = np.bincount(step[decoding], minlength=count).astype(np.float64)
     context = np.bincount(step[decoding], (level.prompt[owner] + index)[decoding], count).astype(np.float64)
     prefill, pairs = _prompts(level, first, seqs, max_num_batched_tokens)
-    return Steps(_begins(level, end, first, last), end, prefill, pairs, seqs, context, first, last)
+    begin, woke = _begins(level, end, first, last)
+    return Steps(begin, end, prefill, pairs, seqs, context, woke, first, last)
 
 
 def _tokens(level: Level) -> tuple[FloatArray, IntArray, IntArray]:
@@ -106,8 +110,9 @@ def _prompts(level: Level, first: IntArray, seqs: FloatArray, budget: int) -> tu
     return prefill, pairs
 
 
-def _begins(level: Level, end: FloatArray, first: IntArray, last: IntArray) -> FloatArray:
-    """A step begins where the last one ended, or, if nobody was there then, when the first of its requests was sent."""
+def _begins(level: Level, end: FloatArray, first: IntArray, last: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """A step begins where the last one ended, or, if nobody was there then, when the first of its requests was sent;
+    whether it was so."""
     begin = np.concatenate([[-np.inf], end[:-1]])
     earliest = np.full(len(end), np.inf)
     np.minimum.at(earliest, first, level.sent)
@@ -115,4 +120,5 @@ def _begins(level: Level, end: FloatArray, first: IntArray, last: IntArray) -> F
     np.add.at(present, first + 1, 1)
     np.add.at(present, last + 1, -1)
     idle = np.cumsum(present)[:-1] <= 0
-    return np.where(idle, np.maximum(begin, earliest), begin)
+    woke = idle & (earliest >= begin)
+    return np.where(woke, earliest, begin), woke

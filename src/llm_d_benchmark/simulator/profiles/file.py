@@ -17,8 +17,16 @@ HEADER = """\
 # How long one engine step takes, with n = prefill_tokens + decode_seqs (docs/profiles.md):
 #   fixed + max(weights + experts * (1 - (1 - expert_share) ** n), token * n) + transfer * n
 #   + sequence * decode_seqs + context * decode_context + pair * prefill_pairs
+# A step without prefill takes what decode_knots say, if there are any, plus context * decode_context.
 # Seconds; seconds per token, sequence or query-key pair; kv_bytes_per_token in bytes.
 """
+
+
+class DecodeKnot(Model):
+    """What a step that only decodes so many sequences takes, reading the KV cache aside."""
+
+    sequences: int = Field(ge=1)
+    seconds: float = Field(gt=0)
 
 
 class StepCoefficients(Model):
@@ -34,6 +42,16 @@ class StepCoefficients(Model):
     experts: float = Field(0.0, ge=0)
     expert_share: float = Field(0.0, ge=0, le=1)
     kv_bytes_per_token: float = Field(0.0, ge=0)
+    decode_knots: list[DecodeKnot] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, cost: StepCost) -> StepCoefficients:
+        values = {name: getattr(cost, name) for name in cls.model_fields}
+        return cls(**values | {"decode_knots": [DecodeKnot(sequences=n, seconds=s) for n, s in cost.decode_knots]})
+
+    def cost(self) -> StepCost:
+        knots = tuple((knot.sequences, knot.seconds) for knot in self.decode_knots)
+        return StepCost(**dict(self) | {"decode_knots": knots})
 
 
 class ProfileFile(Model):
@@ -46,12 +64,15 @@ class ProfileFile(Model):
     tensor_parallel_size: int = Field(1, ge=1)
     max_model_len: int = Field(ge=1, description="tokens")
     kv_cache_tokens: int = Field(ge=1, description="tokens that the KV cache of a replica holds")
+    request_overhead: float = Field(
+        0.0, ge=0, lt=60, description="seconds from a request's arrival until it is queued: HTTP, tokenizing"
+    )
     step: StepCoefficients
     calibration: JsonObject | None = Field(None, description="runs, levels and errors of a calibration")
 
     @property
     def cost(self) -> StepCost:
-        return StepCost(**self.step.model_dump())
+        return self.step.cost()
 
 
 def read_profile(path: Path) -> ProfileFile:

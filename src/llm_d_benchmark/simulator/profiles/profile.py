@@ -30,6 +30,7 @@ class Profile:
             model's, or less where the KV cache holds less. A single sequence always fits.
         kv_cache_tokens: tokens that the KV cache of the whole replica holds.
         source: what the numbers come from.
+        request_overhead: seconds from a request's arrival until it is queued.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Profile:
     max_model_len: int
     kv_cache_tokens: int
     source: str
+    request_overhead: float = 0.0
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -97,9 +99,7 @@ def published(config: SimulatorTargetConfig) -> ProfileFile:
         tensor_parallel_size=tp,
         max_model_len=model.max_position_embeddings,
         kv_cache_tokens=tokens,
-        step=StepCoefficients.model_validate(
-            {name: getattr(step_cost(model, gpu, tp), name) for name in StepCoefficients.model_fields}
-        ),
+        step=StepCoefficients.of(step_cost(model, gpu, tp)),
     )
 
 
@@ -183,4 +183,5 @@ def _resolved(config: SimulatorTargetConfig, found: ProfileFile) -> Profile:
         max_model_len=wanted or min(found.max_model_len, capacity),
         kv_cache_tokens=capacity,
         source=found.source,
+        request_overhead=found.request_overhead,
     )
