@@ -30,9 +30,13 @@ ADVICE: Mapping[str, str] = MappingProxyType(
 
 
 def findings(
-    run: RunInput, stages: Sequence[StageResult], requests: RequestCounts, checks: Sequence[Identity]
+    run: RunInput,
+    stages: Sequence[StageResult],
+    requests: RequestCounts,
+    checks: Sequence[Identity],
+    others: Sequence[FindingRecord] = (),
 ) -> list[FindingRecord]:
-    """What the run said while it went on, and every finding of the analysis, errors first."""
+    """What the run said while it went on, every finding of the analysis, and ``others``; errors first."""
     found = list(dict.fromkeys(_said(e) for e in run.events if e.type is EventType.FINDING))
     if not any(measured_something(s) for s in stages):
         what = "no request succeeded" if requests.sent else "no request was sent"
@@ -50,6 +54,7 @@ def findings(
             found.append(FindingRecord("identity", "warning", text, "compare both sides under validity in result.json"))
     for stage in stages:
         found += _of_stage(stage)
+    found += others
     return sorted(found, key=lambda f: ("error", "warning", "info").index(f.severity))
 
 

@@ -21,11 +21,13 @@ from ..domain.result import (
 from ..domain.samples import Samples
 from .agreement import agreement
 from .api import RunInput
+from .canonical import names, normalise
 from .cost import run_cost, with_cost
 from .diagnosis import diagnose
 from .findings import findings
 from .gather import StageData, gather
 from .metrics import View, metrics, per_request, view
+from .quality import quality
 from .reported import measured_something, only_reported, reported_stage
 from .resources import resources
 from .saturation import saturations
@@ -39,8 +41,8 @@ def analyze(run: RunInput) -> RunResult:
     """The result of a run. The same input gives the same result, however its records are cut into parts."""
     data = gather(run)
     benchmark = run.config.spec.benchmark
-    lines = Lines.of(Samples.concat(list(run.samples())))
-    target, prices = _target(run.manifest.get("target") or {}), run.config.spec.prices
+    lines, normalised = normalise(Lines.of(Samples.concat(list(run.samples()))))
+    target, prices = _target(run.manifest.get("target") or {}, lines), run.config.spec.prices
     limits = {str(k): x for k, x in benchmark.goodput.items()}
     stages = [with_cost(_with_resources(_stage(d, limits), lines), prices, target) for d in data]
     windows = [d.window for d in data]
@@ -68,7 +70,7 @@ def analyze(run: RunInput) -> RunResult:
         cost=run_cost(stages, prices, target),
         diagnosis=diagnose(stages, valid, run.config),
         agreement=agreement(data, stages, benchmark.load_generators, valid.reasons),
-        findings=findings(run, stages, requests, valid.identities),
+        findings=findings(run, stages, requests, valid.identities, [*normalised, *quality(lines, stages)]),
         missing_shards=tuple(run.missing_shards),
     )
 
@@ -153,9 +155,9 @@ def _ended(run: RunInput) -> int:
     return max(over or [e.time for e in run.events], default=_started(run))
 
 
-def _target(info: Mapping[str, object]) -> TargetInfo:
+def _target(info: Mapping[str, object], lines: Lines) -> TargetInfo:
     more = info.get("info")
-    return TargetInfo(
+    found = TargetInfo(
         type=str(info.get("type", "")),
         url=str(info.get("url", "")),
         model=None if info.get("model") is None else str(info["model"]),
@@ -163,3 +165,5 @@ def _target(info: Mapping[str, object]) -> TargetInfo:
         fingerprint=str(info.get("fingerprint", "")),
         info=dict(more) if isinstance(more, Mapping) else {},
     )
+    called = names(found, lines)
+    return replace(found, info={**found.info, "canonical": called}) if called else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isnan
+from math import isfinite
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,14 +13,14 @@ _TOTALS = ("_total", "_sum", "_count", "_bucket")
 
 
 def parse_exposition(text: str, source: str) -> Iterator[tuple[Series, float]]:
-    """Every sample of a /metrics page; NaN is no value and left out.
+    """Every sample of a /metrics page; NaN and infinity are no measurements and left out.
 
     Raises:
         ValueError: it is not the text format.
     """
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if not isnan(sample.value) and not sample.name.endswith("_created"):
+            if isfinite(sample.value) and not sample.name.endswith("_created"):
                 labels = tuple(sorted(sample.labels.items()))
                 yield Series(source, sample.name, labels, _kind(family.type, sample.name)), float(sample.value)
 

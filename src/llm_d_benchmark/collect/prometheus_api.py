@@ -152,7 +152,7 @@ class PrometheusApi:
         times = np.asarray([t for row in rows for t, _ in row.values], np.float64)
         values = np.asarray([float(v) for row in rows for _, v in row.values], np.float64)
         codes = np.repeat(np.arange(len(rows), dtype=np.int32), [len(row.values) for row in rows])
-        kept = ~np.isnan(values) & (times > span.start)
+        kept = np.isfinite(values) & (times > span.start)
         ours = np.rint((times - offset) * 1000).astype(np.int64) * 1_000_000
         return Samples(ours[kept], values[kept], codes[kept], tuple(self._series(name, r.metric) for r in rows))
 
