@@ -15,7 +15,7 @@ LATENCIES = frozenset({"ttft", "tpot", "itl", "e2e", "ntpot", "ttft_scheduled", 
 THROUGHPUTS = frozenset(
     {"output_tokens_per_second", "input_tokens_per_second", "total_tokens_per_second", "requests_per_second"}
 )
-PRICES = frozenset({"cost_per_token", "cost_per_request"})
+PRICES = frozenset({"cost_per_token", "costper_request"})
 STATISTICS = frozenset({"mean", "p50", "p90", "p95", "p99", "p99.9"})
 
 
@@ -102,7 +102,7 @@ def _outlook(
         value, limit = _latency(expected, slo, replica), _latency(bound, slo, replica)
         message = "" if isinstance(limit, Measured) else "more load than the replicas serve"
     elif metric.metric in THROUGHPUTS:
-        scale = _per_request(metric.metric, replica.requests) * replicas
+        scale = per_request(metric.metric, replica.requests) * replicas
         value, limit = (
             Measured(replica.capacity * scale, metric.unit),
             Measured(replica.sure_capacity * scale, metric.unit),
@@ -128,7 +128,7 @@ def _latency(found: Latencies | Unstable, slo: Slo, replica: Replica) -> Scalar:
     return Measured(read(found, slo, replica.requests), "s")
 
 
-def _per_request(metric: str, requests: Requests) -> float:
+def per_request(metric: str, requests: Requests) -> float:
     return {
         "output_tokens_per_second": requests.output.mean,
         "input_tokens_per_second": requests.input.mean,

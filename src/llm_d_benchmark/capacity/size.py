@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config.blocks import Slo
-from .outlook import THROUGHPUTS, Replica, _per_request, is_latency, keeps
+from .outlook import THROUGHPUTS, Replica, is_latency, keeps, per_request
+from .scaling import LINEAR, Scaling
 
 ROUNDS = 22
 TINY = 1e-3
@@ -65,24 +66,30 @@ def _most(replica: Replica, slos: Sequence[Slo], most: float, *, at_bound: bool)
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Replicas: ``needed`` without margins; ``replicas`` with headroom, imbalance and spare ones."""
+    """``needed``: without margins; ``under_load``: with headroom and imbalance; ``replicas``: with spare ones."""
 
     needed: int
+    under_load: int
     replicas: int
 
 
-def count(replica: Replica, slos: Sequence[Slo], found: Carries, rate: float, margins: Margins) -> Count | None:
+def count(
+    replica: Replica, slos: Sequence[Slo], found: Carries, rate: float, margins: Margins, scaling: Scaling = LINEAR
+) -> Count | None:
     """The fewest replicas for ``rate`` requests/s; None where no number keeps every latency objective."""
     if found.sure <= 0 or found.expected <= 0:
         return None
-    floor = throughput_floor(replica, slos)
-    needed = max(1, floor, math.ceil(rate / found.expected - 1e-9))
-    under_load = max(1, floor, math.ceil(rate * margins.imbalance / found.sure - 1e-9))
-    return Count(needed, max(needed, under_load) + margins.spare)
+    floor = max(1, throughput_floor(replica, slos))
+    needed = scaling.replicas(rate / found.expected)
+    under_load = scaling.replicas(rate * margins.imbalance / found.sure)
+    if needed is None or under_load is None:
+        return None
+    under_load = max(floor, needed, under_load)
+    return Count(max(floor, needed), under_load, under_load + margins.spare)
 
 
 def throughput_floor(replica: Replica, slos: Sequence[Slo]) -> int:
     """Replicas that serve what the throughput objectives ask for, whatever the load is."""
     wanted = [s for s in slos if s.metric.metric in THROUGHPUTS and not s.target.is_upper]
-    each = [s.target.value / (replica.sure_capacity * _per_request(s.metric.metric, replica.requests)) for s in wanted]
+    each = [s.target.value / (replica.sure_capacity * per_request(s.metric.metric, replica.requests)) for s in wanted]
     return math.floor(max(each)) + 1 if each else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from scipy.special import gammaln
@@ -99,13 +100,13 @@ class StepService:
         met = (chance * steps * steps).sum(axis=0) / np.maximum((chance * steps).sum(axis=0), 1e-12)
         each = (steps[-1] - steps[1]) / (PROMPTS - 1)
         second = np.where(rates * met > 0, steps[1] + _more(steps, rates * met, each), steps[1])
-        return np.where(batch > 1, met / 2 + second, steps[1])
+        return cast(FloatArray, np.where(batch > 1, met / 2 + second, steps[1]))
 
 
 def _more(steps: FloatArray, mean: FloatArray, each: FloatArray) -> FloatArray:
     """What a Poisson number of further prompts adds to a step that holds one."""
     own = np.concatenate([steps[1:], steps[-1:] + each])
-    return (_poisson(mean) * own).sum(axis=0) - steps[1]
+    return cast(FloatArray, (_poisson(mean) * own).sum(axis=0) - steps[1])
 
 
 def _poisson(mean: FloatArray) -> FloatArray:
@@ -113,7 +114,7 @@ def _poisson(mean: FloatArray) -> FloatArray:
     k = np.arange(PROMPTS + 1).reshape(-1, *[1] * mean.ndim)
     p = np.exp(k * np.log(np.maximum(mean, 1e-300)) - mean - gammaln(k + 1))
     p[-1] = np.maximum(1 - p[:-1].sum(axis=0), 0.0)
-    return p
+    return cast(FloatArray, p)
 
 
 def _mean_step(steps: FloatArray, rates: FloatArray) -> FloatArray:
@@ -131,7 +132,7 @@ def _mean_step(steps: FloatArray, rates: FloatArray) -> FloatArray:
         error = (chance * steps).sum(axis=0) + beyond * each - length
         slope = rates * (chance * grows).sum(axis=0)
         length = np.clip(length + error / np.maximum(1 - slope, 0.01), steps[0], LONGEST * steps[0])
-    return length
+    return cast(FloatArray, length)
 
 
 def _at(table: FloatArray, batch: FloatArray) -> FloatArray:
@@ -139,7 +140,7 @@ def _at(table: FloatArray, batch: FloatArray) -> FloatArray:
     low = np.clip(np.floor(batch).astype(int), 0, table.shape[1] - 1)
     high = np.minimum(low + 1, table.shape[1] - 1)
     share = batch - low
-    return table[:, low] * (1 - share) + table[:, high] * share
+    return cast(FloatArray, table[:, low] * (1 - share) + table[:, high] * share)
 
 
 def _condensed(values: FloatArray, weights: FloatArray) -> Spread:

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from ..domain.errors import BenchmarkError, ExitCode
 from . import (
     analyze,
+    capacity,
     compare,
     config,
     doctor,
@@ -53,6 +54,7 @@ app.command("explore")(explore.explore)
 app.command("recommend")(recommend.recommend)
 app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
+app.add_typer(capacity.app, name="capacity")
 app.add_typer(config.app, name="config")
 app.add_typer(generators.app, name="generators")
 app.add_typer(runs.app, name="runs")
@@ -82,7 +84,10 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The command line with ``run`` put in where it starts with an option of it, as the documented Job does."""
     if argv and argv[0].startswith("-") and argv[0] not in ("--help", "-h", "--version"):
         return ["run", *argv]
-    return regress.expand(argv) if argv and argv[0] == "regress" else list(argv)
+    name = argv[0] if argv else ""
+    if name == "regress":
+        return regress.expand(argv)
+    return capacity.expand(argv) if name == "capacity" else list(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

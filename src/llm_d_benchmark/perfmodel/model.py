@@ -10,7 +10,7 @@ import numpy as np
 
 from ..domain.errors import ConfigError
 from ..domain.result import RunResult
-from .curves import ITL, TTFT
+from .curves import ITL, TTFT, Fit, Linear
 from .points import FloatArray, Point, decoding, from_results, from_table, split_saturated
 from .queueing import Unstable, closed_loop
 from .service import Latencies, Lengths, Requests, Slower, Spread, latencies, service_times
@@ -58,6 +58,17 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class StepCoefficients:
+    """Seconds of an engine's step: ``fixed``, per prompt ``token``, per decoding ``sequence``, per token of ``context``
+    that these read."""
+
+    fixed: float
+    token: float
+    sequence: float
+    context: float
+
+
+@dataclass(frozen=True, slots=True)
 class PerformanceModel:
     """One replica, as fitted to measured levels of load. Implements ``service.Service``.
 
@@ -95,7 +106,7 @@ class PerformanceModel:
             return 0.0
         ends = self.ttft_curve.curve(np.ones(2), np.array([low, high]))
         slope = max(float(ends[1] - ends[0]) / (high - low), 0.0)
-        return min(slope * requests.input.mean, float(self.ttft(np.ones(1), requests)[0]))
+        return float(min(slope * requests.input.mean, self.ttft(np.ones(1), requests)[0]))
 
     def stall(self, batch: float, requests: Requests, rate: float) -> float:
         """Of prompts one after the other; 0 where it is not known how long one takes."""
@@ -131,6 +142,24 @@ class PerformanceModel:
             if value > high * SLACK or (value < low / SLACK and what != "requests in flight"):
                 found.append(f"{value:.4g} {what}; measured: {low:.4g} to {high:.4g}")
         return found
+
+    def coefficients(self, requests: Requests) -> StepCoefficients:
+        """The linear form of the model, also where another curve predicts better: what a simulated engine needs.
+
+        The prompts of others, which are in the measured time per token, are taken out of it.
+        """
+        itl = _linear(ITL["alpha + beta B + gamma B S"], self.points, "itl")
+        first = _linear(TTFT["c + d I + e B"], self.points, "ttft")
+        prompt = first.coefficients[2]
+        if not prompt:  # one length only: what is longer than a step is taken to be the prompt
+            prompt = max(first.coefficients[0] - itl.coefficients[0], 0.0) / requests.input.mean
+        interference = prompt * requests.input.mean / max(requests.output.mean - 1, 1.0)
+        return StepCoefficients(
+            fixed=max(itl.coefficients[0], 1e-6),
+            token=prompt,
+            sequence=max(itl.coefficients[1] - interference - prompt, 0.0),
+            context=itl.coefficients[3],
+        )
 
     def predict(
         self,
@@ -297,6 +326,13 @@ def _fit(points: Sequence[Point], max_num_seqs: int | None, notes: Sequence[str]
     else:
         places, source = max_num_seqs, "max_num_seqs of the server"
     return PerformanceModel(itl, ttft, free, saturated, places, source, tuple(notes))
+
+
+def _linear(fit: Fit, points: Sequence[Point], what: str) -> Linear:
+    seen = _observed([p for p in points if getattr(p, what) is not None], what)
+    found = fit(seen.b, seen.s, seen.y)
+    assert isinstance(found, Linear)
+    return found
 
 
 def _observed(points: Sequence[Point], what: str) -> Observed:

@@ -7,7 +7,6 @@ grows without end, and nothing is said of latencies but how fast it grows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -146,14 +145,13 @@ class Mixture:
         return high
 
 
-def spread(mixture: Mixture, values: Sequence[float], weights: Sequence[float]) -> Mixture:
-    """Each component once for each of several independent further constants."""
-    more, share = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+def spread(mixture: Mixture, values: FloatArray, weights: FloatArray) -> Mixture:
+    """Each component once for each of several independent further constants, s, with their probabilities."""
     return Mixture(
-        (mixture.offset[:, None] + more[None, :]).ravel(),
-        (mixture.weight[:, None] * share[None, :]).ravel(),
-        np.repeat(mixture.chance, len(more)),
-        np.repeat(mixture.decay, len(more)),
+        (mixture.offset[:, None] + values[None, :]).ravel(),
+        (mixture.weight[:, None] * weights[None, :]).ravel(),
+        np.repeat(mixture.chance, len(values)),
+        np.repeat(mixture.decay, len(values)),
     )
 
 

@@ -20,10 +20,9 @@ from ..simulator.virtual import VirtualLoop, VirtualReplica
 PEAK_SECONDS = 600.0
 WARM_UP = 0.2
 """Part of the load's length that comes before it, to fill the replicas, and is not counted."""
-MOST_REPLICAS = 4
-"""Replicas that are simulated of many: requests are spread at random, so each is like every other."""
-SIMULATED = 200_000
-"""Requests at most; of a greater load, fewer replicas are simulated."""
+ENOUGH = 5000
+"""Requests for the percentiles: requests are spread at random, so that each replica is like every other, and as many
+replicas are simulated as give so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,8 @@ def _message(planned: int, simulated: int | None, rows: Sequence[CheckRow]) -> s
 def try_count(what: Simulated, slos: Sequence[Slo], rate: float, replicas: int) -> CheckRow:
     """The load on so many replicas: whether each latency objective holds, and its value."""
     each = rate / replicas
-    budget = max(1, int(SIMULATED / (each * what.seconds * (1 + WARM_UP)) + 1e-9))
     rng = np.random.default_rng([what.seed, replicas])
-    parts = [simulate(what, each, rng) for _ in range(min(replicas, MOST_REPLICAS, budget))]
+    parts = [simulate(what, each, rng) for _ in range(min(replicas, max(1, round(ENOUGH / (each * what.seconds)))))]
     seen = np.concatenate([p.seen for p in parts], axis=1)
     wanted = [s for s in slos if is_latency(s)]
     values = {s.name: _value(s, seen) for s in wanted}
