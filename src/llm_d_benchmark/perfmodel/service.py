@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -174,14 +175,8 @@ def latencies(service: Service, requests: Requests, rate: float) -> Latencies | 
     waiting = Waiting(weight, waited, np.full(len(batch), queue.capacity - rate))
     around = service.first_token_spread(requests, rate, float(batch @ weight))
     stall = service.stall(float(batch @ weight), requests, rate)
-    tpot = Mixture(each, weight, np.zeros(len(batch)), np.ones(len(batch)))
-    held = skewed(tpot.mean, stall / max(requests.output.mean - 1, 1.0))
-    return Latencies(
-        queue,
-        _first(first, around, waiting),
-        _whole(requests, first, each, stall, waiting),
-        spread(tpot, held.values, held.weights),
-    )
+    e2e, tpot = _whole(requests, first, each, stall, waiting)
+    return Latencies(queue, _first(first, around, waiting), e2e, tpot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +193,39 @@ def _first(first: FloatArray, around: Spread, waiting: Waiting) -> Mixture:
     return spread(base, around.values, around.weights)
 
 
-def _whole(requests: Requests, first: FloatArray, each: FloatArray, stall: float, waiting: Waiting) -> Mixture:
-    """The first token and the others; ``stall``: standard deviation of how long prompts of others held them up."""
-    outputs = np.asarray(requests.output.values)
-    offset = first[:, None] + np.maximum(outputs - 1, 0.0)[None, :] * each[:, None]
-    share = waiting.weight[:, None] * np.asarray(requests.output.weights)[None, :]
-    many = len(outputs)
-    whole = Mixture(offset.ravel(), share.ravel(), np.repeat(waiting.waited, many), np.repeat(waiting.decay, many))
-    around = skewed(float(offset.ravel() @ share.ravel()), stall)
-    return spread(whole, around.values, around.weights)
+def _whole(
+    requests: Requests, first: FloatArray, each: FloatArray, stall: float, waiting: Waiting
+) -> tuple[Mixture, Mixture]:
+    """The whole answer, and its time per further token, for each length of the answer.
+
+    Args:
+        stall: standard deviation of how long prompts of others hold up an answer of mean length. Its square grows with
+            the length, so that a short answer is held up more for each of its tokens.
+    """
+    whole, tokens = [], []
+    usual = max(requests.output.mean - 1, 1.0)
+    for output, share in zip(requests.output.values, requests.output.weights, strict=True):
+        more = max(output - 1, 0.0)
+        weight = waiting.weight * share
+        held = skewed(more * float(each @ waiting.weight), stall * math.sqrt(more / usual))
+        whole.append(
+            spread(Mixture(first + more * each, weight, waiting.waited, waiting.decay), held.values, held.weights)
+        )
+        if more:
+            none = np.zeros(len(each))
+            tokens.append(spread(Mixture(each, weight, none, none + 1), held.values / more, held.weights))
+    return joined(whole), joined(tokens or [Mixture(each, waiting.weight, np.zeros(len(each)), np.ones(len(each)))])
+
+
+def joined(parts: Sequence[Mixture]) -> Mixture:
+    """One mixture of several; their weights are scaled to add up to 1."""
+    total = sum(float(p.weight.sum()) for p in parts)
+    return Mixture(
+        np.concatenate([p.offset for p in parts]),
+        np.concatenate([p.weight for p in parts]) / total,
+        np.concatenate([p.chance for p in parts]),
+        np.concatenate([p.decay for p in parts]),
+    )
 
 
 def skewed(mean: float, deviation: float, parts: int = 10) -> Spread:
