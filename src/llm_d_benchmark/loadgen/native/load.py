@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 
 from ...domain.records import ErrorClass, Status
 from ...domain.schedule import Message
+from ...domain.timer import PreciseTimer
 from .body import body, envelope, messages_of, text_of
 from .connection import monotonic_ns
 from .decode import Decoded
 from .exchange import Exchange, Outcome
 from .pool import Pool
 from .recorder import Recorder
-from .timer import PreciseTimer
 from .wire import Feed, Item, More, StageDone, StageOrder, WorkerSetup
 
 _SLACK_NS = 20_000  # released this much early rather than arming a timer for it

@@ -12,14 +12,17 @@ from typing import Protocol
 
 from ...config.simulator import DisaggregationConfig, SimulatorTargetConfig
 from ...domain.errors import ConfigError
+from ...domain.timer import PreciseTimer
 from ..api import EngineRequest
 from ..progress import Progress
 from ..router import Router
-from .clock import Alarm, Clock, monotonic_ns
+from .clock import Clock, monotonic_ns
 from .openai import ApiError
 from .replica import Replica
 from .router_metrics import RouterMetrics
 from .stream import Answer, Prefill
+
+RETRY_AFTER_S = 1
 
 
 class Dispatcher(Protocol):
@@ -29,8 +32,9 @@ class Dispatcher(Protocol):
         """Let every replica do what was due before this moment (monotonic ns)."""
         ...
 
-    def submit(self, answer: Answer, request: EngineRequest) -> None:
-        """Begin to answer; ``answer.open`` has been or will be called.
+    def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        """Begin to answer as of ``at`` (monotonic ns), up to which ``catch_up`` has been called; ``answer.open`` has
+        been or will be called.
 
         Raises:
             ApiError: it cannot be taken.
@@ -47,8 +51,8 @@ class Direct:
     def catch_up(self, wall: int) -> None:
         self._replica.catch_up(wall)
 
-    def submit(self, answer: Answer, request: EngineRequest) -> None:
-        _put(self._replica, self._max_queue, answer, request, answer.arrived)
+    def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        _put(self._replica, self._max_queue, answer, request, at)
         answer.open()
 
 
@@ -67,8 +71,8 @@ class Routed:
         for replica in self._replicas:
             replica.catch_up(wall)
 
-    def submit(self, answer: Answer, request: EngineRequest) -> None:
-        self.put(answer, request, answer.arrived)
+    def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        self.put(answer, request, at)
         answer.open()
 
     def put(self, answer: Answer, request: EngineRequest, at: int) -> None:
@@ -103,9 +107,9 @@ class Disaggregated:
         self._prefill.catch_up(wall)
         self._decode.catch_up(wall)
 
-    def submit(self, answer: Answer, request: EngineRequest) -> None:
+    def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
         part = Prefill(answer, lambda progress: self._send(answer, request, progress))
-        self._prefill.put(part, replace(request, output_tokens=1, output_blocks=()), answer.arrived)
+        self._prefill.put(part, replace(request, output_tokens=1, output_blocks=()), at)
         self._metrics.decisions["prefill-decode"] += 1
         answer.connection.answering = answer
         answer.gone = lambda _: self._left(answer, part)
@@ -134,16 +138,47 @@ class Disaggregated:
             self._decode.put(answer, replace(request, transferred_tokens=request.prompt_tokens), at)
         except ApiError as error:
             self._metrics.ended(answer, False)
-            answer.connection.reply_json(error.status, error.body)
+            refuse(answer.connection, error)
         else:
             answer.open()
+
+
+class Delayed:
+    """Each to another dispatcher, ``seconds`` of real time after it came: what a server does before it queues a request
+    (HTTP, tokenizing). A full queue is told then."""
+
+    def __init__(self, dispatcher: Dispatcher, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._dispatcher, self._delay = dispatcher, round(seconds * 1e9)
+        self.arrivals = Agenda(loop)
+
+    def catch_up(self, wall: int) -> None:
+        self._dispatcher.catch_up(wall)
+
+    def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        due = at + self._delay
+        arriving = self.arrivals.at(due, lambda: self._arrived(answer, request, due))
+
+        def left(_: Answer) -> None:
+            self.arrivals.cancel(arriving)
+            _lost(answer)
+
+        answer.connection.answering = answer
+        answer.gone = left
+
+    def _arrived(self, answer: Answer, request: EngineRequest, at: int) -> None:
+        self._dispatcher.catch_up(at)
+        try:
+            self._dispatcher.submit(answer, request, at)
+        except ApiError as error:
+            _lost(answer)
+            refuse(answer.connection, error)
 
 
 class Agenda:
     """Calls at monotonic times, on one alarm."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._alarm = Alarm(loop, self._ring)
+        self._alarm = PreciseTimer(loop, self._ring)
         self._order = count()
         self._due: list[tuple[int, int]] = []
         self._calls: dict[int, Callable[[], None]] = {}
@@ -180,3 +215,15 @@ def _put(replica: Replica, max_queue: int | None, answer: Answer, request: Engin
         replica.submit(answer, request, at)
     except ConfigError as error:
         raise ApiError(400, error.message) from None
+
+
+def refuse(connection: Connection, error: ApiError) -> None:
+    """Answer with an error; a full queue asks the client to come again."""
+    headers = f"retry-after: {RETRY_AFTER_S}\r\n" if error.status == 429 else ""
+    connection.reply_json(error.status, error.body, headers=headers)
+
+
+def _lost(answer: Answer) -> None:
+    """It ends before a replica has it."""
+    if answer.ended is not None:
+        answer.ended(answer, False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ...domain.timer import PreciseTimer
 from ..api import EngineRequest
 from ..engine import Engine
 from ..progress import Progress
-from .clock import Alarm, Clock, monotonic_ns
+from .clock import Clock, monotonic_ns
 from .stream import Answer
 from .vllm_metrics import EngineState, VllmMetrics
 
@@ -39,7 +40,7 @@ class Replica:
         self._left: list[int] = []
         self._end: float | None = None  # of the step under way
         self._tokens = 0  # that it computes
-        self._alarm = Alarm(loop, self._due)
+        self._alarm = PreciseTimer(loop, self._due)
 
     def state(self) -> EngineState:
         """What a scrape shows."""

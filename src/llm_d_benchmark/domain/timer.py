@@ -6,9 +6,8 @@ import asyncio
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Callable
-
-from .connection import monotonic_ns
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
@@ -21,7 +20,7 @@ class _Spec(ctypes.Structure):
 
 class PreciseTimer:
     """Calls ``callback`` at the time last set. On Linux a timerfd; elsewhere the loop's timer, and the last
-    millisecond by polling."""
+    millisecond by polling. Made and closed in the loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop = loop
@@ -33,6 +32,8 @@ class PreciseTimer:
             self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_FLAGS)
             if self._fd < 0:
                 raise OSError(ctypes.get_errno(), "timerfd_create")
+            self._spec = _Spec()  # one for all settings: this is on hot paths
+            self._pointer = ctypes.byref(self._spec)
             loop.add_reader(self._fd, self._fired)
 
     def set(self, at: int) -> None:
@@ -40,8 +41,8 @@ class PreciseTimer:
         if self._fd is None:
             self._wait(at)
             return
-        spec = _Spec(0, 0, *divmod(max(at, 1), 1_000_000_000))
-        self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
+        self._spec.value_s, self._spec.value_ns = divmod(max(at, 1), 1_000_000_000)
+        self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._pointer, None)
 
     def close(self) -> None:
         if self._fd is not None:
@@ -62,7 +63,7 @@ class PreciseTimer:
     def _wait(self, at: int) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        left = at - monotonic_ns()
+        left = at - time.monotonic_ns()
         if left <= 0:
             self._handle = self._loop.call_soon(self._callback)
         elif left > 2_000_000:

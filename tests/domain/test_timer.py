@@ -1,11 +1,11 @@
-"""The timer that paces open loops."""
+"""The timer that paces open loops and simulated steps."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from llm_d_benchmark.loadgen.native.timer import PreciseTimer
+from llm_d_benchmark.domain.timer import PreciseTimer
 
 
 async def test_it_fires_at_the_time_set_and_not_before() -> None:
