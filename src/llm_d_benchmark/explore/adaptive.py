@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from ..domain.errors import ConfigError
 from ..domain.study import Settings, Value
 from .ledger import Standing
@@ -43,6 +45,7 @@ class Adaptive:
         self._random = random.Random(seed)
         self._open: list[tuple[optuna.Trial, str]] = []
         self._told: dict[str, Standing] = {}
+        self._shared = storage is not None
         try:
             self._study = optuna.create_study(
                 storage=storage,
@@ -51,7 +54,7 @@ class Adaptive:
                 load_if_exists=True,
                 directions=["maximize"] * len(plan.objectives),
             )
-        except Exception as error:  # noqa: BLE001 - a database driver raises what it likes
+        except (ImportError, ValueError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise ConfigError(
                 f"the storage '{storage}' cannot be opened: {str(error).splitlines()[0]}",
                 advice="for example sqlite:///study.db, or postgresql+psycopg://USER@HOST/DB",
@@ -59,8 +62,11 @@ class Adaptive:
 
     @property
     def finished(self) -> int:
-        """Different configurations that all workers of the study have told."""
-        return len({str(t.user_attrs.get("key")) for t in self._study.trials if t.state.is_finished()})
+        """Different configurations that were told, by all workers of the study together."""
+        if not self._shared:
+            return len(self._told)
+        known = self._study.get_trials(deepcopy=False, states=(optuna_state().COMPLETE,))
+        return len({t.user_attrs["key"] for t in known if t.user_attrs.get("allowed")})
 
     def ask(self) -> Settings | None:
         """A configuration that was not proposed before; None where there is none left."""
@@ -73,6 +79,7 @@ class Adaptive:
             )
             key = key_of(settings)
             trial.set_user_attr("key", key)
+            trial.set_user_attr("allowed", self._plan.space.allows(settings))
             known = self._told.get(key)
             if not self._plan.space.allows(settings):
                 self._answer(trial, None, {"forbidden": 1.0})
@@ -145,6 +152,12 @@ def _sampler(method: str, plan: Plan, trials: int, seed: int) -> Any:
         )
 
 
+def optuna_state() -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState
+
+
 def _suggest(trial: optuna.Trial, d: Dimension) -> Value:
     if not d.values:
         if d.integer:
@@ -153,8 +166,7 @@ def _suggest(trial: optuna.Trial, d: Dimension) -> Value:
     if d.ordered:
         # By position: the values given are the scale that matters, whatever their distances.
         return d.values[trial.suggest_int(d.name, 0, len(d.values) - 1)]
-    found: Value = trial.suggest_categorical(d.name, list(d.values))
-    return found
+    return d.values[list(d.values).index(trial.suggest_categorical(d.name, list(d.values)))]  # type: ignore[arg-type]
 
 
 def _value(d: Dimension, told: Any) -> Value:

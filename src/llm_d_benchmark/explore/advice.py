@@ -105,8 +105,8 @@ def _runner_up(e: Evidence, chosen: Finalist, candidates: Sequence[Finalist] | N
     if not others:
         return ""
     second = others[0]
-    runs = [e.ledger.of(f.settings, "final") for f in (chosen, second)]
-    gains = gains_of(e.plan.objectives, *runs, "the runner-up")
+    ours, theirs = (e.ledger.of(f.settings, "final") for f in (chosen, second))
+    gains = gains_of(e.plan.objectives, ours, theirs, "the runner-up")
     text = describe(second.settings)
     if not gains:
         return text

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.stats import t as student
 
 from ..config.target import TargetConfig
 from ..domain.result import Claim, RunResult
-from ..domain.study import Drift, FactorEffect, Finalist, Interaction, MethodOutcome, StudyResult, Trial
+from ..domain.study import Drift, FactorEffect, Interaction, MethodOutcome, StudyResult, Trial
 from ..domain.version import VERSION
 from .advice import Evidence, recommend
 from .effects import effects
@@ -147,10 +147,12 @@ def _drift(plan: Plan, ledger: Ledger) -> Drift:
         text = f"the reference was measured {len(points)} times; drift takes {DRIFT_RUNS} to judge"
         return Drift(metric, len(points), None, None, None, text)
     at, y = np.array([p[0] for p in points], dtype=float), np.log([p[1] for p in points])
-    span = at[-1] - at[0]
-    line = stats.linregress(at, y)
-    half = float(stats.t.ppf(0.975, len(points) - 2) * line.stderr)
-    change, low, high = (math.expm1(v * span) for v in (line.slope, line.slope - half, line.slope + half))
+    span, centred = at[-1] - at[0], at - at.mean()
+    slope = float(centred @ y / (centred @ centred))
+    left = y - y.mean() - slope * centred
+    error = math.sqrt(float(left @ left) / (len(points) - 2) / float(centred @ centred))
+    half = float(student.ppf(0.975, len(points) - 2)) * error
+    change, low, high = (math.expm1(v * span) for v in (slope, slope - half, slope + half))
     if low > 0 or high < 0:
         text = f"{metric} of the unchanged configuration drifted by {change:+.1%} [{low:+.1%}, {high:+.1%}] meanwhile; "
         text += "trust the comparison of the finalists, which ran in turns, before differences between early and late"
@@ -164,6 +166,3 @@ def _claims(ledger: Ledger, runs: Sequence[str], result_of: Callable[[str], RunR
     reference = [r.run for r in ledger.of(None, "reference", "final") if r.state == "ok"]
     found = [result_of(run) for run in [*runs[:1], *reference[:1]]]
     return [c for result in found if result is not None for c in result.diagnosis]
-
-
-__all__ = ["Facts", "Finalist", "conclude"]

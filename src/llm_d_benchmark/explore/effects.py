@@ -1,8 +1,9 @@
 """Which factor matters and which is inert: main effects and two-way interactions with bootstrap limits. Pure.
 
 A linear model of the metric (of its logarithm where every value is above 0): every factor by its levels, coded so that
-main effects are averages over the other factors' levels; an interaction of two ordered factors is one number, linear by
-linear. Rounds of runs are blocks. Limits are studentised residual bootstrap, simultaneous over the levels of a factor.
+main effects are averages over the other factors' levels; interactions level by level where the runs suffice, else
+linear by linear for ordered factors, else none. Rounds of runs are blocks. Limits are studentised residual bootstrap,
+simultaneous over the levels of a factor.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,11 @@ SPARE = 4
 """Residual degrees of freedom that interactions have to leave."""
 NOTHING = 1e-9
 """A standard error below this, on the scale of the model, is rounding: the runs agree exactly."""
+
+
+Crossing = Literal["levels", "linear", "none"]
+_CROSSINGS: tuple[Crossing, ...] = ("levels", "linear", "none")
+"""How two factors are crossed: every level with every level; ordered ones as one number; not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +69,12 @@ def effects(
     relative = bool(np.all(y > 0))
     response = np.log(y) if relative else y
     blocks = _blocks(used)
-    fit = _Fit.make(factors, blocks, response, interactions=True)
-    notes = []
-    if fit is None:
-        fit = _Fit.make(factors, blocks, response, interactions=False)
-        if len(factors) > 1:
-            notes.append(f"{metric}: too few runs for interactions; effects are averages that leave them out")
+    fit = next((f for c in _CROSSINGS if (f := _Fit.make(factors, blocks, response, c)) is not None), None)
     if fit is None:
         return [], [], [f"{metric}: {len(used)} runs are too few for effects of {len(factors)} factors"]
+    notes = []
+    if len(factors) > 1 and not fit.pairs:
+        notes.append(f"{metric}: too few runs for interactions; effects are averages that leave them out")
     margin = math.log1p(inert_below) if relative else inert_below * max(float(np.mean(np.abs(y))), NOTHING)
     judge = _Judge(metric, relative, margin, fit, np.random.default_rng([seed, 7]))
     main = [e for e in (judge.main(f) for f in factors) if e is not None]
@@ -87,7 +91,7 @@ def _coded(d: Dimension, runs: Sequence[StudyMeasurement]) -> _Coded | None:
         labels = [str(v) for v in order]
         at = [order.index(v) if v is not None else len(order) for v in values]
     elif active and d.ordered:
-        numbers = np.array([float(v) for v in active])  # type: ignore[arg-type]
+        numbers = np.array([float(v) for v in active])
         edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BINS + 1)))
         if len(edges) < 3:
             return None
@@ -127,9 +131,10 @@ class _Fit:
     degrees: int
     main: dict[str, slice]
     pairs: dict[tuple[str, str], slice]
+    crossing: Crossing
 
     @classmethod
-    def make(cls, factors: Sequence[_Coded], blocks: Array, y: Array, *, interactions: bool) -> _Fit | None:
+    def make(cls, factors: Sequence[_Coded], blocks: Array, y: Array, crossing: Crossing) -> _Fit | None:
         """None where the runs are too few."""
         parts, main, pairs = [np.ones((len(y), 1)), blocks], {}, {}
         width = 1 + blocks.shape[1]
@@ -137,9 +142,9 @@ class _Fit:
             parts.append(f.columns)
             main[f.dimension.name] = slice(width, width + f.columns.shape[1])
             width += f.columns.shape[1]
-        if interactions:
+        if crossing != "none":
             for a, b in itertools.combinations(factors, 2):
-                crossed = _cross(a, b, a.at, b.at)
+                crossed = _cross(a, b, a.at, b.at, crossing)
                 parts.append(crossed)
                 pairs[(a.dimension.name, b.dimension.name)] = slice(width, width + crossed.shape[1])
                 width += crossed.shape[1]
@@ -147,16 +152,18 @@ class _Fit:
         inverse = np.linalg.pinv(x)
         rank = int(np.linalg.matrix_rank(x))
         degrees = len(y) - rank
-        if degrees < (SPARE if interactions else 1) or (interactions and rank < x.shape[1]):
+        crossed_out = crossing != "none" and (degrees < SPARE or rank < x.shape[1])
+        if degrees < 1 or crossed_out:
             return None
         beta = inverse @ y
         fitted = x @ beta
-        return cls(x, inverse, beta, fitted, y - fitted, degrees, main, pairs)
+        return cls(x, inverse, beta, fitted, y - fitted, degrees, main, pairs, crossing)
 
 
-def _cross(a: _Coded, b: _Coded, at_a: NDArray[np.int64], at_b: NDArray[np.int64]) -> Array:
-    left = a.score[at_a][:, None] if a.score is not None else a.codes[at_a]
-    right = b.score[at_b][:, None] if b.score is not None else b.codes[at_b]
+def _cross(a: _Coded, b: _Coded, at_a: NDArray[np.int64], at_b: NDArray[np.int64], crossing: Crossing) -> Array:
+    linear = crossing == "linear"
+    left = a.score[at_a][:, None] if linear and a.score is not None else a.codes[at_a]
+    right = b.score[at_b][:, None] if linear and b.score is not None else b.codes[at_b]
     found: Array = np.einsum("ni,nj->nij", left, right).reshape(len(at_a), -1)
     return found
 
@@ -223,12 +230,12 @@ class _Judge:
         names = (a.dimension.name, b.dimension.name)
         columns = self.fit.pairs[names]
         last = [(len(a.labels) - 1, len(b.labels) - 1)]
-        ordered = a.score is not None and b.score is not None
+        ordered = self.fit.crossing == "linear" and a.score is not None and b.score is not None
         cells = last if ordered else list(itertools.product(range(1, len(a.labels)), range(1, len(b.labels))))
         contrasts = np.zeros((len(cells), self.fit.x.shape[1]))
         for row, (i, j) in enumerate(cells):
             at_a, at_b = np.array([i, i, 0, 0]), np.array([j, 0, j, 0])
-            contrasts[row, columns] = np.array([1.0, -1.0, -1.0, 1.0]) @ _cross(a, b, at_a, at_b)
+            contrasts[row, columns] = np.array([1.0, -1.0, -1.0, 1.0]) @ _cross(a, b, at_a, at_b, self.fit.crossing)
         found = self.limits(contrasts)
         if found is None:
             return None

@@ -75,8 +75,8 @@ def gains_of(
         better = ratios if o.direction == "maximize" else -ratios
         mean = float(better.mean())
         half = float(student.ppf(0.5 + level / 2, len(rounds) - 1) * better.std(ddof=1) / math.sqrt(len(rounds)))
-        values = [
+        gain, low, high = (
             math.expm1(v) if o.direction == "maximize" else -math.expm1(-v) for v in (mean, mean - half, mean + half)
-        ]
-        found.append(Gain(o.metric, name, *values, len(rounds)))
+        )
+        found.append(Gain(o.metric, name, gain, low, high, len(rounds)))
     return found

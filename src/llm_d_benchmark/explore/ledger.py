@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..config.aliases import parse_metric
 from ..domain.result import Absent, Measured, Scalar
@@ -17,19 +17,26 @@ MISSING = 10.0
 FAILED = 100.0
 
 
-@dataclass
 class Ledger:
     """Runs in the order they ran, and which methods proposed a configuration (by ``key_of``)."""
 
-    runs: list[StudyMeasurement] = field(default_factory=list)
-    proposed: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(
+        self, runs: Iterable[StudyMeasurement] = (), proposed: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.runs: list[StudyMeasurement] = []
+        self.proposed: dict[str, list[str]] = {k: list(v) for k, v in (proposed or {}).items()}
+        self._by_key: dict[str, list[StudyMeasurement]] = {}
+        for run in runs:
+            self.add(run)
+
+    def add(self, run: StudyMeasurement) -> None:
+        self.runs.append(run)
+        if run.state != "interrupted":
+            self._by_key.setdefault(key_of(run.settings), []).append(run)
 
     def of(self, settings: Settings | None, *purposes: Purpose) -> list[StudyMeasurement]:
         """Runs of one configuration, without those that were interrupted."""
-        key = key_of(settings)
-        return [
-            r for r in self.runs if r.purpose in purposes and r.state != "interrupted" and key_of(r.settings) == key
-        ]
+        return [r for r in self._by_key.get(key_of(settings), []) if r.purpose in purposes]
 
     def propose(self, settings: Settings, method: str) -> None:
         methods = self.proposed.setdefault(key_of(settings), [])
@@ -38,11 +45,8 @@ class Ledger:
 
     def searched(self) -> list[Settings]:
         """The configurations of the search, in the order they were first measured."""
-        found: dict[str, Settings] = {}
-        for r in self.runs:
-            if r.purpose == "search" and r.state != "interrupted" and r.settings is not None:
-                found.setdefault(key_of(r.settings), r.settings)
-        return list(found.values())
+        first = (next((r.settings for r in runs if r.purpose == "search"), None) for runs in self._by_key.values())
+        return [settings for settings in first if settings is not None]
 
     def since_reference(self) -> int:
         """Runs since the reference was last measured."""

@@ -151,7 +151,7 @@ class Explorer:
         if self._stop.is_set():
             raise Stopped
         found = await self._measure(Question(settings, purpose, repeat, method))
-        self.ledger.runs.append(found)
+        self.ledger.add(found)
         if found.state == "interrupted" or self._stop.is_set():
             raise Stopped
         self._tell(found)

@@ -142,7 +142,7 @@ def _dimension(name: str, key: str, v: Variation) -> Dimension:
     assert v.high is not None
     integer = all(isinstance(x, int) for x in (v.low, v.high, v.step if v.step is not None else 1))
     if v.step is not None:
-        count = int(math.floor((v.high - v.low) / v.step + 1e-9)) + 1
+        count = math.floor((v.high - v.low) / v.step + 1e-9) + 1
         steps = [v.low + i * v.step for i in range(count)]
         return Dimension(name, key, tuple(steps if integer else [float(f"{s:.12g}") for s in steps]), when=when)
     return Dimension(name, key, (), float(v.low), float(v.high), v.log, integer, when)

@@ -221,7 +221,7 @@ def _hypotheses(s: StudyResult) -> list[HtmlTable]:
 
 
 def _trials(s: StudyResult) -> Section:
-    metrics = [m for m in (s.trials[0].values if s.trials else {})]
+    metrics = list(s.trials[0].values) if s.trials else []
     header: list[Html] = ["Trial", "Configuration", "State", *metrics, "Method", "Runs", "Remark"]
 
     def row(t: Trial) -> list[Html]:

@@ -84,7 +84,7 @@ def front_figures(s: StudyResult) -> list[Figure]:
     if not known:
         return []
     units = [next(v.unit for v in (t.values[m] for t, _, _ in known) if isinstance(v, Measured)) for m in (one, other)]
-    across, up = (scale_of(unit, [k[i + 1] for k in known]) for i, unit in enumerate(units))
+    across, up = (scale_of(unit, [(a, b)[i] for _, a, b in known]) for i, unit in enumerate(units))
     traces: list[Json] = []
     groups = {
         "breaks a limit": ("@warning", [k for k in known if k[0].state == "infeasible"]),

@@ -171,8 +171,7 @@ class _Study:
 
 def ledger_of(job: JobFolder) -> Ledger:
     """What a study has measured so far."""
-    runs = [StudyMeasurement(**entry) for entry in job.runs]
-    return Ledger(runs, {k: list(v) for k, v in job.facts.get("proposed", {}).items()})
+    return Ledger((StudyMeasurement(**entry) for entry in job.runs), job.facts.get("proposed"))
 
 
 def conclude_study(job: JobFolder) -> StudyResult:

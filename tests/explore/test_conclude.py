@@ -1,0 +1,115 @@
+"""What a study recommends: only what fresh runs show, and why."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from llm_d_benchmark.config.target import TargetConfig
+from llm_d_benchmark.domain.result import Claim
+from llm_d_benchmark.domain.study import Gain, Settings, StudyResult
+from llm_d_benchmark.explore.conclude import Facts, conclude
+from llm_d_benchmark.explore.flags import hypotheses
+from llm_d_benchmark.explore.plan import Plan
+from llm_d_benchmark.report.explore import render_lines, render_study
+from llm_d_benchmark.store.comparison_json import from_json, published_schema, to_json
+from tests.explore.synthetic import LATENCY, THROUGHPUT, Bench, Truth, explored, plan, server
+
+TARGET = TargetConfig.model_validate({"simulator": {}})
+FACTS = Facts("study", "study", "done", 0, 60_000_000_000, TARGET)
+SPACE = {"batch_size": [1, 4, 16, 64], "concurrency": [16], "temperature": [0.1, 1.0]}
+
+
+def served(settings: Settings) -> dict[str, float]:
+    return server({**settings, "max_tokens": 128})
+
+
+async def study(asked: Plan, bench: Bench) -> StudyResult:
+    explorer = await explored(asked, bench)
+    result = conclude(asked, explorer.ledger, FACTS)
+    text = to_json(result)
+    jsonschema.validate(json.loads(text), json.loads(published_schema(StudyResult)))
+    assert to_json(from_json(text, StudyResult)) == text
+    assert "http" not in render_lines(result)
+    assert "<html" in render_study(result)
+    return result
+
+
+async def test_a_better_configuration_is_recommended_with_its_reasons() -> None:
+    asked = plan(SPACE, constraints={"max_latency": "2s"})
+    bench = Bench(served, noise=0.003, present={"batch_size": 4, "concurrency": 16, "temperature": 0.1})
+    found = (await study(asked, bench)).recommendation
+    assert found.sure
+    assert found.settings["batch_size"] in (16, 64)
+    assert isinstance(found.gain, Gain)
+    true = served({"batch_size": 16, "concurrency": 16})[THROUGHPUT] / served({"batch_size": 4, "concurrency": 16})[THROUGHPUT] - 1  # noqa: E501  # fmt: skip
+    assert found.gain.low <= true <= found.gain.high
+    assert any(w.startswith("batch_size from 1 to") for w in found.why)
+    assert "temperature is inert: leave it as the application needs it" in found.why
+    assert "within the noise" in found.runner_up  # a batch of 64 with 16 users is one of 16
+    assert "max_latency" in found.binding
+    assert len(found.evidence) == 8
+
+
+async def test_where_nothing_is_better_the_present_one_is_kept() -> None:
+    asked = plan(SPACE)
+    bench = Bench(served, noise=0.01, present={"batch_size": 16, "concurrency": 16, "temperature": 0.1})
+    found = (await study(asked, bench)).recommendation
+    assert (found.trial, found.sure) == (None, False)
+    assert found.message == "keep the present configuration: no finalist is better than it beyond the noise"
+
+
+async def test_where_nothing_keeps_the_limits_it_is_said_plainly() -> None:
+    asked = plan(SPACE, constraints={"max_cost": "$0.001/token", "max_latency": "1ms"})
+    bench = Bench(served, present={"batch_size": 16, "concurrency": 16, "temperature": 0.1})
+    found = (await study(asked, bench)).recommendation
+    assert found.message == "no configuration that was measured keeps every limit"
+    assert any(w.startswith("max_latency (e2e.p95 <= 1ms) is broken by 8 of 8") for w in found.why)
+    assert any("give spec.prices" in m for m in found.measure_next)
+
+
+async def test_a_present_configuration_that_breaks_a_limit_is_left_even_at_a_loss() -> None:
+    asked = plan({"concurrency": [4, 16, 64]}, constraints={"max_latency": "2s"})
+    bench = Bench(lambda s: served({"batch_size": 16, **s}), noise=0.003, present={"concurrency": 64})
+    found = (await study(asked, bench)).recommendation
+    assert found.settings == {"concurrency": 16}
+    assert found.why[0].startswith("the present configuration breaks a limit: max_latency")
+
+
+async def test_several_objectives_give_a_front() -> None:
+    asked = plan(
+        {"batch_size": [1, 4, 16, 64], "concurrency": [4, 16, 64]}, optimization_target=["throughput", "p95_latency"]
+    )
+    result = await study(asked, Bench(served, noise=0.001, present={"batch_size": 4, "concurrency": 16}))
+    assert len([t for t in result.trials if t.best]) >= 2
+    assert [g.metric for f in result.finalists if f.trial for g in f.gains][:2] == [THROUGHPUT, LATENCY]
+    assert 'id="front"' in render_study(result)
+
+
+@pytest.mark.parametrize(("drift", "seen"), [(0.004, True), (0.0, False)])
+async def test_drift_is_seen(drift: float, seen: bool) -> None:
+    bench = Bench(served, noise=0.005, seed=3, present={"batch_size": 16, "concurrency": 16})
+    bench.drift = drift
+    result = await study(plan({**SPACE, "concurrency": [4, 16, 64]}, reference_every=4), bench)
+    assert result.drift.runs >= 5
+    assert ("drifted" in result.drift.message) is seen
+
+
+def test_flags_follow_the_diagnosis_and_name_a_factor() -> None:
+    claims = [Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%"]),
+              Claim("prefill took most of a request's time", "medium", ["prefill 60%"])]  # fmt: skip
+    found = {h.flag: h for h in hypotheses(claims, TARGET, [])}
+    assert found["--gpu-memory-utilization"].key == "spec.target.simulator.gpu_memory_utilization"
+    assert found["--max-num-seqs"].values == (256, 128, 64)
+    assert found["--max-num-batched-tokens"].values == (8192, 16384, 32768)
+    assert "high confidence: kv_cache_utilization_max 100%" in found["--kv-cache-dtype"].because
+    assert found["--kv-cache-dtype"].key is None  # the simulator has no such knob
+    assert {"--tensor-parallel-size", "--enable-prefix-caching"} <= found.keys()
+    tried = hypotheses(claims, TARGET, ["spec.target.simulator.max_num_seqs"])
+    assert "--max-num-seqs" not in {h.flag for h in tried}
+    command = ["vllm", "serve", "{model}", "--max-num-seqs", "{max_num_seqs}"]
+    vllm = TargetConfig.model_validate({"process": {"command": command, "args": {"max_num_seqs": 64}}})
+    (seqs,) = (h for h in hypotheses(claims, vllm, []) if h.flag == "--max-num-seqs")
+    assert (seqs.key, seqs.values) == ("spec.target.process.args.max_num_seqs", (64, 32, 16))
