@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -93,6 +93,7 @@ class Cluster:
         self._config = config
         self._fates = Fates(config)
         self._numbers = count()
+        self._unseen = -1  # the next name of a block of an answer that no later prompt contains
         self._live: dict[int, Exchange] = {}
         self._hasher = BlockHasher(config.block_size) if config.enable_prefix_caching else None
         self.replicas = [VirtualReplica(e, loop, self._finished) for e in build_engines(config, profile)]
@@ -110,7 +111,8 @@ class Cluster:
         return exchange.reply is not None or bool(len(self._times(exchange)))
 
     def send(self, ask: Ask, done: Callable[[Reply], None]) -> Exchange | None:
-        """A request arrives at the router; ``done`` is called when it has been answered. None where it is refused."""
+        """A request arrives at the router; ``done`` is called when it has been answered. None where it is refused
+        at once."""
         limit = self._room(ask)
         if limit is None:
             self._refuse(404 if ask.model != self.profile.model else 400, done)
@@ -126,6 +128,10 @@ class Cluster:
         exchange = Exchange(done, self._request(number, ask, tokens), fate, tokens, reason)
         if tokens == 1:
             exchange.fate = Fate()
+        if self.profile.request_overhead:
+            at = self.loop.now + self.profile.request_overhead
+            exchange.timer = self.loop.at(at, self._arrived, exchange, bool(self._prefill))
+            return exchange
         if self._submit(exchange, bool(self._prefill)):
             return exchange
         self._refuse(429, done)
@@ -156,14 +162,19 @@ class Cluster:
 
     def _request(self, number: int, ask: Ask, tokens: int) -> EngineRequest:
         blocks: list[int] = []
-        filled: list[int] = []
+        filled: Sequence[int] = ()
         if self._hasher is not None:
-            ids = ask.ids
+            ids, size = ask.ids, self._config.block_size
+            full = len(ids) // size
             if ask.answer_seed is not None:
                 ids = np.concatenate([ids, self.reader.made(ask.answer_seed, tokens)])
-            blocks = self._hasher(ids)
-            full = len(ask.ids) // self._config.block_size
-            blocks, filled = blocks[:full], blocks[full:]
+                blocks = self._hasher(ids)
+                blocks, filled = blocks[:full], blocks[full:]
+            else:
+                # Names that no prompt has: they keep their place in the cache as those of any other answer do.
+                blocks = self._hasher(ids)
+                filled = range(self._unseen, self._unseen - ((len(ids) + tokens) // size - full), -1)
+                self._unseen = filled.stop
         return EngineRequest(number, len(ask.ids), tokens, blocks, ask.session, filled)
 
     def _submit(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> bool:
@@ -222,11 +233,11 @@ class Cluster:
         there = max(r.cached_prefix(request) for r in self._decode)
         size = (request.prompt_tokens - there) * self.profile.kv_bytes_per_token
         seconds = rules.transfer_latency + size / rules.transfer_bandwidth
-        exchange.timer = self.loop.at(self.loop.now + seconds, self._arrived, exchange)
+        exchange.timer = self.loop.at(self.loop.now + seconds, self._arrived, exchange, False, request.prompt_tokens)
 
-    def _arrived(self, exchange: Exchange) -> None:
+    def _arrived(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> None:
         exchange.timer = None
-        if not self._submit(exchange, False, exchange.request.prompt_tokens):
+        if not self._submit(exchange, prefill, transferred):
             self._live.pop(exchange.request.request_id, None)
             exchange.done(Reply(429, retry_after=RETRY_AFTER_S))
 

@@ -17,7 +17,7 @@ from ..cluster import trouble_at
 from ..tokens import BlockHasher
 from .answer import Vocabulary, cut_at_stop
 from .clock import monotonic_ns
-from .dispatch import Dispatcher
+from .dispatch import Dispatcher, refuse
 from .fate import Fate, Fates
 from .http import Connection, Request
 from .openai import ApiError, Ask, detokenize, read_ask, tokenize
@@ -26,7 +26,6 @@ from .scrape import Scrape
 from .stream import Answer, word_of
 from .tokenizer import Tokenizer
 
-RETRY_AFTER_S = 1
 PATHS = ("/health", "/ping", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions",
          "/tokenize", "/detokenize")  # fmt: skip
 
@@ -113,8 +112,7 @@ class Site:
         try:
             self._route(connection, request)
         except ApiError as error:
-            headers = f"retry-after: {RETRY_AFTER_S}\r\n" if error.status == 429 else ""
-            connection.reply_json(error.status, error.body, headers=headers)
+            refuse(connection, error)
 
     def _route(self, connection: Connection, request: Request) -> None:
         service, path, post = self._service, request.path, request.method == "POST"
@@ -202,7 +200,7 @@ class Site:
             self._plan_trouble(answer, fate)
         if self._router is not None:
             answer.ended = self._router.ended
-        self._dispatcher.submit(answer, service.request(ask, number, tokens, texts, session))
+        self._dispatcher.submit(answer, service.request(ask, number, tokens, texts, session), answer.arrived)
 
     def _plan_trouble(self, answer: Answer, fate: Fate) -> None:
         answer.plain = False

@@ -17,6 +17,7 @@ from ..api import EngineRequest
 from ..progress import Progress
 from ..router import Router
 from .clock import Clock, monotonic_ns
+from .http import Connection
 from .openai import ApiError
 from .replica import Replica
 from .router_metrics import RouterMetrics

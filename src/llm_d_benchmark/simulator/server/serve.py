@@ -20,7 +20,7 @@ from ..fleet import build_engines
 from ..profiles import Profile, load_profile
 from .app import Service, Site
 from .clock import Clock, monotonic_ns
-from .dispatch import Direct, Disaggregated, Dispatcher, Routed
+from .dispatch import Delayed, Direct, Disaggregated, Dispatcher, Routed
 from .http import Connection
 from .replica import Replica
 from .router_metrics import RouterMetrics
@@ -50,9 +50,19 @@ async def serving(
                 clock=clock, loop=loop,
             )  # fmt: skip
             stack.callback(dispatcher.transfers.close)
-        sites = [Site(service, dispatcher, _registry(router), router)]
+
+        def after_overhead(takes: Dispatcher) -> Dispatcher:
+            if not profile.request_overhead:
+                return takes
+            delayed = Delayed(takes, profile.request_overhead / config.speed, loop)
+            stack.callback(delayed.arrivals.close)
+            return delayed
+
+        sites = [Site(service, after_overhead(dispatcher), _registry(router), router)]
         limit = config.failures.max_queue
-        sites += [Site(service, Direct(replica, limit), _registry(replica.metrics)) for replica in replicas]
+        sites += [
+            Site(service, after_overhead(Direct(replica, limit)), _registry(replica.metrics)) for replica in replicas
+        ]
         for replica in replicas:
             stack.callback(replica.close)
         for site, at in zip(sites, sockets, strict=True):
