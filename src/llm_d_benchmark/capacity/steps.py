@@ -67,6 +67,10 @@ class StepService:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return low
 
+    def busy(self, batch: float, requests: Requests, rate: float) -> float:
+        steps = _at(self._table(requests), np.full(1, batch))[:, 0]
+        return float(min(rate * (steps[1] - steps[0]), 1.0))
+
     def stall(self, batch: float, requests: Requests, rate: float) -> float:
         """Decoding is held up by prompts as low priority is by high: the variance of a delay busy period."""
         steps = _at(self._table(requests), np.full(1, batch))[:, 0]

@@ -108,6 +108,10 @@ class PerformanceModel:
         slope = max(float(ends[1] - ends[0]) / (high - low), 0.0)
         return float(min(slope * requests.input.mean, self.ttft(np.ones(1), requests)[0]))
 
+    def busy(self, batch: float, requests: Requests, rate: float) -> float:
+        """See ``Service``."""
+        return min(rate * self.prompt_seconds(requests), 1.0)
+
     def stall(self, batch: float, requests: Requests, rate: float) -> float:
         """Of prompts one after the other; 0 where it is not known how long one takes."""
         decoding = max(requests.output.mean - 1, 0.0) * float(self.itl(np.full(1, batch), requests)[0])

@@ -73,6 +73,10 @@ class Service(Protocol):
         """Seconds to the first token without waiting for a place, shape (n,)."""
         ...
 
+    def busy(self, batch: float, requests: Requests, rate: float) -> float:
+        """Share of the time that goes to prompts; 0 where that is not known."""
+        ...
+
     def stall(self, batch: float, requests: Requests, rate: float) -> float:
         """Standard deviation, s, of how long the prompts of others hold up one answer; 0 where that is not known."""
         ...
@@ -111,6 +115,9 @@ class Slower:
 
     def ttft(self, batch: FloatArray, requests: Requests, rate: float | None) -> FloatArray:
         return self.base.ttft(batch, requests, rate) * self.ttft_factor
+
+    def busy(self, batch: float, requests: Requests, rate: float) -> float:
+        return min(self.base.busy(batch, requests, rate) * self.ttft_factor, 1.0)
 
     def stall(self, batch: float, requests: Requests, rate: float) -> float:
         return self.base.stall(batch, requests, rate) * self.itl_factor
@@ -169,12 +176,16 @@ def latencies(service: Service, requests: Requests, rate: float) -> Latencies | 
     waited[-1] = 1.0
     keep = weight > 1e-7
     batch, weight, waited = batch[keep], weight[keep] / weight[keep].sum(), waited[keep]
+    mean = float(batch @ weight)
+    # An arrival adds itself to the batch, and keeps everybody else there for as long as its prompt takes.
+    swing = 1 + service.busy(mean, requests, rate)
+    batch = np.clip(mean + swing * (batch - mean), 1.0, float(service.places))
     some = _grid(service.places)
     first = np.interp(batch, some, service.ttft(some, requests, rate))
     each = np.interp(batch, some, service.itl(some, requests, rate))
     waiting = Waiting(weight, waited, np.full(len(batch), queue.capacity - rate))
-    around = service.first_token_spread(requests, rate, float(batch @ weight))
-    stall = service.stall(float(batch @ weight), requests, rate)
+    around = service.first_token_spread(requests, rate, mean)
+    stall = service.stall(mean, requests, rate)
     e2e, tpot = _whole(requests, first, each, stall, waiting)
     return Latencies(queue, _first(first, around, waiting), e2e, tpot)
 
