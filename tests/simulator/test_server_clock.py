@@ -149,3 +149,26 @@ async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(seen: Seen
     for progress in answered:
         reply = replies[progress.request.request_id]
         np.testing.assert_allclose(progress.token_times, reply.times, rtol=0, atol=1e-6)
+
+
+async def test_answers_that_nobody_asks_for_again_push_prefixes_out_of_the_cache_on_both_clocks() -> None:
+    """One after another in a cache of 13 blocks: what was asked first has lost blocks to the answer of the second."""
+    config = {"num_gpu_blocks": 13, "max_model_len": 160}
+    asked = [(1, 1), (2, 64), (3, 1), (1, 1)]  # (which prompt of 4 blocks, tokens of the answer)
+
+    served = []
+    async with deployed(**config) as (router, *_):
+        for which, tokens in asked:
+            async with Http(router) as http:
+                reply = await http.post("/v1/completions", {"prompt": [which] * 64, "max_tokens": tokens})
+            served.append(reply.body["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+    settings = SimulatorTargetConfig.model_validate(config)
+    loop, virtual = VirtualLoop(), []
+    cluster = Cluster(settings, load_profile(settings), loop)
+    for which, tokens in asked:
+        ids = np.full(64, which, np.uint64)
+        cluster.send(Ask(ids, cluster.profile.model, chat=False, max_tokens=tokens), virtual.append)
+        while loop.run(1000):
+            pass
+    assert served == [reply.cached_tokens for reply in virtual] == [0, 0, 0, 32]
