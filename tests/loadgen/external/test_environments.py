@@ -103,7 +103,7 @@ def test_a_checkout_is_run_from_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --path"):
         install("tree", tool, progress=LINES.append)
     with pytest.raises(ConfigError, match="no checkout of tree"):
-        install("tree", tool, source=str(tmp_path / "cache"), progress=LINES.append)
+        install("tree", tool, source=str(tmp_path), progress=LINES.append)
     with pytest.raises(GeneratorError, match="no environment has what tree"):
         locate("tree", tool, tree)
     found = install("tree", tool, source=tree.as_uri(), progress=LINES.append)
@@ -113,6 +113,10 @@ def test_a_checkout_is_run_from_where_it_is(tmp_path: Path) -> None:
     environment = locate("tree", tool)
     assert environment is not None
     assert environment.checkout == Path(found.checkout)
+    for mistake in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ConfigError):
+            install("tree", tool, source=str(mistake), progress=LINES.append)
+        assert locate("tree", tool) == environment, "a mistyped path costs no installation"
     own = environments.existing("tree", tool, tree)
     assert (own.checkout, own.python) == (str(tree), found.python), "a tree of one's own in the installed environment"
     assert remove("tree")

@@ -147,7 +147,7 @@ def _version(python: Path, package: str) -> str | None:
 def install(
     name: str, requirement: Requirement, *, light: bool = False, source: str | None = None, progress: Progress
 ) -> Installed:
-    """Make the environment of a tool, in place of one that is there.
+    """Make the environment of a tool, in place of one that is there; that one stays where ``source`` is a mistake.
 
     Args:
         light: the tool's light form, where it has one.
@@ -155,7 +155,7 @@ def install(
         progress: told each line of what goes on.
 
     Raises:
-        ConfigError: the tool has no such form, or needs a ``source``.
+        ConfigError: the tool has no such form, needs a ``source``, or ``source`` is not of this tool.
         GeneratorError: no interpreter, or the installation failed.
     """
     if light and requirement.light is None:
@@ -171,6 +171,8 @@ def install(
         found = existing(name, requirement, Path(source).expanduser().absolute())
         _remember(found)
         return found
+    if source is not None and not _is_url(source):
+        _check_tree(name, requirement, _tree(source))
     return _make(name, requirement, light, source, progress)
 
 
@@ -255,16 +257,31 @@ def _step(command: list[str], progress: Progress, name: str) -> None:
 
 def _checkout(requirement: Requirement, source: str, folder: Path, progress: Progress, name: str) -> Path:
     """The source tree: one that is there, or a clone of a URL."""
-    tree = Path(source).expanduser().absolute()
-    if not tree.is_dir():
-        if "://" not in source and not source.startswith("git@"):
-            raise ConfigError(f"{source} is neither a folder nor a git URL")
+    tree = _tree(source)
+    if _is_url(source):
         tree = folder / "checkout"
         _step(["git", "clone", "--depth", "1", source, str(tree)], progress, name)
+        _check_tree(name, requirement, tree)
+    return tree
+
+
+def _tree(source: str) -> Path:
+    return Path(source).expanduser().absolute()
+
+
+def _is_url(source: str) -> bool:
+    return not _tree(source).is_dir() and ("://" in source or source.startswith("git@"))
+
+
+def _check_tree(name: str, requirement: Requirement, tree: Path) -> None:
+    """Raises ConfigError where this is no source tree of the tool."""
+    if not tree.is_dir():
+        raise ConfigError(f"{tree} is neither a folder nor a git URL", advice=requirement.advice)
     assert requirement.checkout is not None
     if not (tree / requirement.checkout).exists():
-        raise ConfigError(f"{tree} is no checkout of {name}: it has no {requirement.checkout}")
-    return tree
+        raise ConfigError(
+            f"{tree} is no checkout of {name}: it has no {requirement.checkout}", advice=requirement.advice
+        )
 
 
 def _commit(checkout: Path) -> str:
