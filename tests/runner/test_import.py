@@ -55,8 +55,9 @@ def _stage(position: int, spec: dict[str, Any]) -> NativeStage:
     load = spec.pop("load", {"rate": 10.0, "arrival": "poisson"})
     figures = {k: Measured(v, "s" if "." in k else "") for k, v in spec.pop("aggregates", {}).items()}
     counts = spec.pop("counts", {})
+    window = (START, START + 10 * S) if spec.pop("timed", True) else None
     if not spec:
-        return NativeStage(f"level {position}", load, None, figures, (START, START + 10 * S), counts)
+        return NativeStage(f"level {position}", load, None, figures, window, counts)
     records = make_records(**spec, start=START + position * 100 * S)
     columns = dict(records.columns) | {"session": np.arange(len(records)), "request_id": np.arange(len(records))}
     return NativeStage(f"level {position}", load, Records(columns), figures, None, counts)
@@ -126,6 +127,16 @@ def test_aggregates_are_the_metrics_without_limits_and_the_rest_is_absent(tmp_pa
 
 
 @pytest.mark.usefixtures("tools")
+def test_rates_of_a_result_that_does_not_tell_its_time(tmp_path: Path) -> None:
+    figures = AGGREGATES | {"achieved_rate": 10.0}
+    source = write(tmp_path / "in", {"aggregates": figures, "counts": {"sent": 100}, "timed": False})
+    _, result = import_results([("fake", source)], tmp_path / "out")
+    assert getattr(result.stages[0].metrics.achieved_rate, "value", None) == 10.0
+    (little,) = [i for i in result.validity.identities if i.name == "Little's law"]
+    assert little.holds is None
+
+
+@pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize(
     ("wrong", "broken"),
     [
@@ -182,6 +193,14 @@ def test_damaged_files_are_an_error_and_no_traceback(tmp_path: Path, text: str, 
     (tmp_path / "fake.json").write_text(text)
     with pytest.raises(GeneratorError, match=message):
         import_results([("fake", tmp_path)], tmp_path / "out")
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_file_of_the_tool_without_any_figure_makes_no_run_folder(tmp_path: Path) -> None:
+    """aiperf, for one, writes its server metrics into a file of the same form as its summary."""
+    with pytest.raises(GeneratorError, match="says nothing of its requests"):
+        import_results([("fake", write(tmp_path / "in", {}))], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @cache

@@ -100,7 +100,8 @@ def _little(stage: StageResult) -> Identity:
         why = Absent("holds for windows in which every request succeeded")
         return compare(name, stage.index, m.concurrency, why, 0.1)
     right = Measured(m.achieved_rate.value * m.e2e.mean, "requests")
-    edge = 2 * m.e2e.mean / stage.window.seconds + 2 / math.sqrt(m.e2e.count)
+    seconds = stage.window.seconds  # 0 where an imported result does not tell it
+    edge = 2 * m.e2e.mean / seconds + 2 / math.sqrt(m.e2e.count) if seconds > 0 else math.inf
     if edge > 0.4 or stage.steady_state.steady is False:
         why = Absent("the window is too short, or not steady, for Little's law")
         return compare(name, stage.index, m.concurrency, why, 0.1)

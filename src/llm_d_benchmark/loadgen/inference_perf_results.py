@@ -95,7 +95,7 @@ def parse(path: Path) -> NativeResult:
     starts = [_stage_start(folder, number) for number in range(len(parts))]
     if rows:
         _to_epoch(parts, starts, folder / PER_REQUEST, findings)
-    loads = _loads(used, told, len(parts))
+    loads = _loads(used, told, len(parts), findings)
     found = [
         _stage(plan.label(loads[i]), loads[i], part, told[i] if i < len(told) else {}, findings)
         for i, part in enumerate(parts)
@@ -252,20 +252,34 @@ def _to_epoch(
         row |= {k: row[k] + offset for k in ("sent", "first_token", "last_token", "end") if row.get(k) is not None}
 
 
-def _loads(used: Mapping[str, Any], told: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, object]]:
+def _loads(
+    used: Mapping[str, Any], told: Sequence[Mapping[str, Any]], n: int, findings: list[Finding]
+) -> list[dict[str, object]]:
+    """What was asked of each stage. A report's own summary is believed over a configuration that is not of its run."""
     load = mapping(used.get("load"))
     asked = load.get("stages") or []
     out: list[dict[str, object]] = []
     for i in range(n):
         stage = mapping(asked[i]) if i < len(asked) and len(asked) == n else {}
+        kind = load.get("type")
         summary = mapping(told[i].get("load_summary")) if i < len(told) else {}
-        level = stage.get("concurrency_level") or summary.get("concurrency")
+        if (level := summary.get("concurrency")) is None and "requested_rate" not in summary:
+            level = stage.get("concurrency_level")
+        if stage.get("concurrency_level") != level:
+            text = f"stage {i}: the configuration beside it asks for {stage}, the report is of {_told(summary)}"
+            findings.append(plan.warning("inconsistent_data", text, "is it of another run? the report is believed"))
+            stage, kind = {}, None
         rate = None if level else stage.get("rate") or summary.get("requested_rate")
-        known = {"rate": rate, "concurrency": level, "arrival": load.get("type") if rate else None}
-        if load.get("type") == "trace_replay":
+        known = {"rate": rate, "concurrency": level, "arrival": kind if rate else None}
+        if kind == "trace_replay":
             known = {"arrival": "trace"}
         out.append({k: v for k, v in known.items() if v is not None})
     return out
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    level = summary.get("concurrency")
+    return f"{summary.get('requested_rate'):g} requests/s" if level is None else f"{level} streams"
 
 
 def _stage(

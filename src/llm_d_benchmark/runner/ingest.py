@@ -115,6 +115,11 @@ def _read(reader: Reader, tool: str, path: Path) -> list[NativeResult]:
             f"{path} is damaged, or not as {tool} writes it: {type(error).__name__}: {error}",
             advice="if it is as the tool wrote it, please report this with the tool's version",
         ) from error
+    if not any(s.records is not None or s.aggregates or s.counts for r in results for s in r.stages):
+        raise GeneratorError(
+            f"{path} is of {tool}, but says nothing of its requests",
+            advice=f"give the file or folder that {tool} wrote its latencies to",
+        )
     return results
 
 

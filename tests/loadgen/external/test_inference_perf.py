@@ -288,6 +288,18 @@ def test_contradictions_are_found(sample: Path) -> None:
     assert any("ttft + (n - 1) tpot" in t for t in texts)
 
 
+def test_a_configuration_of_another_run_is_not_believed(sample: Path) -> None:
+    """A report of an open loop in a folder whose configuration is of a closed one."""
+    report = json.loads((sample / "stage_0_lifecycle_metrics.json").read_text())
+    report["load_summary"] = {"count": 10, "requested_rate": 7.0, "achieved_rate": 7.1, "send_duration": 1.4}
+    (sample / "stage_0_lifecycle_metrics.json").write_text(json.dumps(report))
+    assert TOOL.parse(sample / "stage_0_lifecycle_metrics.json").stages[0].load == {"rate": 7.0}
+    result = TOOL.parse(sample)
+    assert result.stages[0].load == {"rate": 7.0}
+    (found,) = [f for f in result.findings if "beside it" in f.message]
+    assert "is of 7 requests/s" in found.message
+
+
 @pytest.mark.parametrize("text", ["{}", "[1, 2]", '[{"start_time": 1', ""])
 def test_what_is_no_result(tmp_path: Path, text: str) -> None:
     with pytest.raises(GeneratorError, match="looked for per_request_lifecycle_metrics"):
