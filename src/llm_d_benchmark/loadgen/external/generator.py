@@ -243,11 +243,11 @@ class _StageRun:
 
     def _no_data(self, error: GeneratorError) -> GeneratorError:
         how = "was ended at its time limit" if self._ended.limit else f"ended with exit code {self._ended.code}"
-        advice = NO_DATA.format(name=self.adapter.name)
+        first = [error.advice] if error.advice else []
         return GeneratorError(
             f"No data collected from load generator {self.adapter.name}, which {how}: {error.message}\n"
             f"{log_tail(self.log)}",
-            advice=f"{error.advice}\n{advice}" if error.advice else f"{advice}\nits whole log: {self.log}",
+            advice="\n".join([*first, NO_DATA.format(name=self.adapter.name), f"its whole log: {self.log}"]),
         )
 
     def _findings(self) -> Iterator[Finding]:
