@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test test-generators check bench docs clean
 help:
 	@echo "make demo    measure a real small language model on this machine (about a minute)"
 	@echo "make test    run the test suite"
+	@echo "make test-generators   tests with other load generators, installed in the cache (about 3 GB, once)"
 	@echo "make check   lint, types, import contract"
 	@echo "make bench   performance against the reference client (needs gcc)"
 	@echo "make docs    generate the reference pages from the code"
@@ -31,6 +32,13 @@ demo: $(VENV)/.local
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# fmperf and vllm bench are on no registry: tested where `generators install NAME --path` was run before.
+test-generators: $(VENV)/.dev
+	@for tool in "guidellm --light" inference-perf aiperf; do \
+	  if $(BIN)/llm-d-benchmark generators list | grep -q "^$${tool%% *} .*not installed"; then \
+	    $(BIN)/llm-d-benchmark generators install $$tool || exit; fi; done
+	$(BIN)/python -m pytest -m generators
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
