@@ -87,9 +87,15 @@ def run(
     part = parse.shard(shard)
     if dry_run:
         return show_plan(loaded, part, json_output)
+    # Its imports take as long as those of this command that are still to come, so both are done at once.
+    from ..loadgen.native.spare import start_worker
+
+    first = next((g.type for g in loaded.config.spec.benchmark.load_generators), None)
+    worker = start_worker() if first == "native" else None
     from ..runner.options import RunOptions
 
     options = RunOptions(
+        worker=worker,
         output=output,
         command=parse.command_line(),
         shard=part,

@@ -8,7 +8,6 @@ import sys
 import typer
 
 from ..report.console import render_summary
-from ..report.regression import render_lines
 from ..runner.dryrun import Plan, PlannedStage
 from ..runner.options import RunOutcome
 from ..store.result_json import to_json
@@ -22,6 +21,8 @@ def print_outcome(outcome: RunOutcome, json_output: bool) -> None:
     width = shutil.get_terminal_size((100, 24)).columns
     typer.echo(render_summary(outcome.result, width=width, color=sys.stdout.isatty()))
     if outcome.regression is not None:
+        from ..report.regression import render_lines  # only few runs are judged
+
         typer.echo(render_lines(outcome.regression))
     if outcome.failure:
         typer.secho(f"ended early: {outcome.failure.message}", fg=typer.colors.RED)

@@ -9,6 +9,7 @@ from ..domain.comparison import RegressionResult
 from ..domain.errors import BenchmarkError, ExitCode
 from ..domain.result import RunResult
 from ..domain.schedule import Shard
+from ..loadgen.native.spare import WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class RunOptions:
         start_at: epoch ns at which the load starts; None: as soon as ready.
         fail_on: which of slo, regression, invalid make the exit code non-zero.
         baseline: finished runs (folders, or folders that hold some) that this run is judged against; none: it is not.
+        worker: a worker of the native generator that was started beforehand, for the first of them to use.
     """
 
     output: Path = Path("results")
@@ -30,6 +32,7 @@ class RunOptions:
     start_at: int | None = None
     fail_on: frozenset[str] = frozenset({"invalid", "slo", "regression"})
     baseline: tuple[Path, ...] = ()
+    worker: WorkerProcess | None = None
 
 
 @dataclass(frozen=True, slots=True)

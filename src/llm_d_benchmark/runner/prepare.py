@@ -112,7 +112,11 @@ async def prepare(
                         shard=options.shard,
                         start_at=options.start_at if not prepared else None,
                         first_stage=next_stage - len(stages.planned()),
-                        options={"drain_s": config.spec.benchmark.drain, **given},
+                        options={
+                            "drain_s": config.spec.benchmark.drain,
+                            "worker": None if prepared else options.worker,
+                            **given,
+                        },
                         tokenizer=None if tokenizer_path is None else Path(tokenizer_path),
                         template_tokens=sizer.sizer.overhead if kind == "chat" else 0,
                     ),

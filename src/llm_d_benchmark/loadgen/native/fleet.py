@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
 from ...domain.errors import GeneratorError
+from .spare import WorkerProcess, start_worker
 from .wire import Crashed, Order, Quit, Report, WorkerSetup
 
 STREAMS_PER_WORKER = 512
@@ -40,21 +39,14 @@ class Fleet:
         self._members: list[_Member] = []
         self._reports: asyncio.Queue[tuple[int, Report | None]] = asyncio.Queue()
 
-    def start(self, setups: list[WorkerSetup]) -> None:
+    def start(self, setups: list[WorkerSetup], spare: WorkerProcess | None = None) -> None:
+        """Start a worker for each setup; ``spare`` is one that was started before."""
         loop = asyncio.get_running_loop()
         for index, setup in enumerate(setups):
-            ours, theirs = socket.socketpair()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "llm_d_benchmark.loadgen.native.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            theirs.close()
-            pipe = Pipe(ours.detach())
+            worker = spare if index == 0 and spare is not None else start_worker()
+            pipe = Pipe(worker.ours.detach())
             reader = threading.Thread(target=self._read, args=(index, pipe, loop), daemon=True)
-            self._members.append(_Member(process, pipe, reader))
+            self._members.append(_Member(worker.process, pipe, reader))
             pipe.send(setup)
             reader.start()
 

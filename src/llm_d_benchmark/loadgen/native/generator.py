@@ -49,7 +49,7 @@ class NativeLoadGenerator:
             tls_context(job.endpoint.tls)  # a mistake shows here and not in every worker
         fleet = Fleet()
         try:
-            fleet.start(_setups(job))
+            fleet.start(_setups(job), job.options.get("worker"))
             last: StageOutcome | None = None
             run = _Stages(job, fleet)
             while not job.stop.is_set() and (stage := job.stages.next(last)) is not None:
