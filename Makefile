@@ -8,7 +8,6 @@ help:
 	@echo "make demo    measure a real small language model on this machine (about a minute)"
 	@echo "make test    run the test suite"
 	@echo "make test-generators   tests with other load generators, installed in the cache (about 3 GB, once)"
-	@echo "make test-generators  install the load generators of others (minutes, GBs) and test with them"
 	@echo "make check   lint, types, import contract"
 	@echo "make bench   performance against the reference client (needs gcc)"
 	@echo "make docs    generate the reference pages from the code"
@@ -39,12 +38,6 @@ test-generators: $(VENV)/.dev
 	@for tool in "guidellm --light" inference-perf aiperf; do \
 	  if $(BIN)/llm-d-benchmark generators list | grep -q "^$${tool%% *} .*not installed"; then \
 	    $(BIN)/llm-d-benchmark generators install $$tool || exit; fi; done
-	$(BIN)/python -m pytest -m generators
-
-# Each tool gets an environment of its own in the cache; one that cannot be installed here skips with its reason.
-test-generators: $(VENV)/.dev
-	-$(BIN)/llm-d-benchmark generators install guidellm --light
-	-$(BIN)/llm-d-benchmark generators install inference-perf aiperf
 	$(BIN)/python -m pytest -m generators
 
 check: $(VENV)/.dev
