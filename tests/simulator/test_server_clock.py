@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,6 +97,13 @@ async def burst(endpoint: Endpoint, count: int, rng: random.Random) -> None:
     await asyncio.gather(*(one() for _ in range(count)))
 
 
+async def busy(seconds: float) -> None:
+    """The machine has something else to do now and then, longer than a step or a transfer takes."""
+    for _ in range(8):
+        await asyncio.sleep(0.02)
+        time.sleep(seconds)  # noqa: ASYNC251 - nothing else must run meanwhile
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -135,7 +143,7 @@ async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(seen: Seen
         assert reply.ok, reply.text
 
     async with deployed(**config, model="m") as (router, *_):
-        await asyncio.gather(*(one(router, prompt) for prompt in prompts))
+        await asyncio.gather(busy(0.1), *(one(router, prompt) for prompt in prompts))
     answered = [p for e, p in seen.progress if e is not seen.engines[0]]
     settings = SimulatorTargetConfig.model_validate({**config, "model": "m"})
     loop, replies = VirtualLoop(), {}

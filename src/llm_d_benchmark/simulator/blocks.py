@@ -65,13 +65,15 @@ class BlockPool:
         named, queue = self._named, self._queue
         while self._empty < 0:
             release, hashes = queue[0]
-            value = hashes.pop()
-            self._queued -= 1
+            oldest = hashes[self._empty :]
+            del hashes[self._empty :]
+            self._queued -= len(oldest)
             if not hashes:
                 queue.popleft()
-            if named.get(value) == release:
-                del named[value]
-                self._empty += 1
+            for value in oldest:
+                if named.get(value) == release:
+                    del named[value]
+                    self._empty += 1
 
     def name(self, hashes: Sequence[int]) -> Sequence[int]:
         """Give taken blocks their hashes; those that another block has already are left out of the answer."""

@@ -103,6 +103,8 @@ class Disaggregated:
         self._prefill = Routed(config, replicas[: rules.prefill_replicas], metrics, config.seed + 1)
         self._decode = Routed(config, self._decoding, metrics, config.seed)
         self.transfers = Agenda(loop)
+        for replica in self._decoding:
+            replica.earlier = self._earlier
 
     def catch_up(self, wall: int) -> None:
         self._prefill.catch_up(wall)
@@ -114,6 +116,11 @@ class Disaggregated:
         self._metrics.decisions["prefill-decode"] += 1
         answer.connection.answering = answer
         answer.gone = lambda _: self._left(answer, part)
+
+    def _earlier(self, wall: int) -> None:
+        """Prompts that were done, and transfers that arrived, before this moment."""
+        self._prefill.catch_up(wall)
+        self.transfers.until(wall - 1)  # at the same moment the step ends first
 
     def _left(self, answer: Answer, part: Prefill) -> None:
         part.client_gone()
@@ -199,8 +206,11 @@ class Agenda:
         self._alarm.close()
 
     def _ring(self) -> None:
-        now = monotonic_ns()
-        while self._due and self._due[0][0] <= now:
+        self.until(monotonic_ns())
+
+    def until(self, wall: int) -> None:
+        """Make the calls that are due by then, if the alarm has not been heard yet."""
+        while self._due and self._due[0][0] <= wall:
             call = self._calls.pop(heapq.heappop(self._due)[1], None)
             if call is not None:
                 call()

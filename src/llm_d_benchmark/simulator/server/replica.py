@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...domain.timer import PreciseTimer
 from ..api import EngineRequest
@@ -39,8 +39,9 @@ class Replica:
         self._answers: dict[int, Answer] = {}
         self._left: list[int] = []
         self._end: float | None = None  # of the step under way
-        self._tokens = 0  # that it computes
         self._alarm = PreciseTimer(loop, self._due)
+        self.earlier: Callable[[int], None] | None = None
+        """Brings what is due here before a moment (monotonic ns), so that no step passes it on a late machine."""
 
     def state(self) -> EngineState:
         """What a scrape shows."""
@@ -111,6 +112,8 @@ class Replica:
     def _emit(self, end: float) -> None:
         """Write the tokens of the step that has ended, and begin the next."""
         due, metrics, answers = self._clock.wall(end), self.metrics, self._answers
+        if self.earlier is not None:
+            self.earlier(due)
         decoding = self.engine.decoding
         first, finished = self.engine.end(1)
         done = {progress.request.request_id for progress in finished}
