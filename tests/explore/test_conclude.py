@@ -15,7 +15,7 @@ from llm_d_benchmark.explore.flags import hypotheses
 from llm_d_benchmark.explore.plan import Plan
 from llm_d_benchmark.report.explore import render_lines, render_study
 from llm_d_benchmark.store.comparison_json import from_json, published_schema, to_json
-from tests.explore.synthetic import LATENCY, THROUGHPUT, Bench, Truth, explored, plan, server
+from tests.explore.synthetic import LATENCY, THROUGHPUT, Bench, explored, plan, server
 
 TARGET = TargetConfig.model_validate({"simulator": {}})
 FACTS = Facts("study", "study", "done", 0, 60_000_000_000, TARGET)
@@ -38,7 +38,7 @@ async def study(asked: Plan, bench: Bench) -> StudyResult:
 
 
 async def test_a_better_configuration_is_recommended_with_its_reasons() -> None:
-    asked = plan(SPACE, constraints={"max_latency": "2s"})
+    asked = plan(SPACE, constraints={"max_latency": "5s"})
     bench = Bench(served, noise=0.003, present={"batch_size": 4, "concurrency": 16, "temperature": 0.1})
     found = (await study(asked, bench)).recommendation
     assert found.sure
@@ -71,7 +71,7 @@ async def test_where_nothing_keeps_the_limits_it_is_said_plainly() -> None:
 
 
 async def test_a_present_configuration_that_breaks_a_limit_is_left_even_at_a_loss() -> None:
-    asked = plan({"concurrency": [4, 16, 64]}, constraints={"max_latency": "2s"})
+    asked = plan({"concurrency": [4, 16, 64]}, constraints={"max_latency": "3s"})
     bench = Bench(lambda s: served({"batch_size": 16, **s}), noise=0.003, present={"concurrency": 64})
     found = (await study(asked, bench)).recommendation
     assert found.settings == {"concurrency": 16}

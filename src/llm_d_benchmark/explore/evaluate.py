@@ -27,12 +27,21 @@ class Configurations:
     Args:
         own_prompts: every run gets prompts that no other has (one server for all runs, which would remember them);
             else the runs of one round have the same ones.
+        finish: makes of each configuration the one that is run, e.g. in virtual time.
     """
 
-    def __init__(self, loaded: LoadedConfig, space: Space, *, own_prompts: bool = False) -> None:
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        space: Space,
+        *,
+        own_prompts: bool = False,
+        finish: Callable[[LoadedConfig], LoadedConfig] = lambda loaded: loaded,
+    ) -> None:
         self._base = _said(loaded)
         self._space = space
         self._own_prompts = own_prompts
+        self._finish = finish
 
     def check(self) -> None:
         """Raises ConfigError for a factor none of whose values makes a valid configuration."""
@@ -65,7 +74,7 @@ class Configurations:
         metadata["labels"] = {**metadata.get("labels", {}), **labels}
         metadata["name"] = f"{metadata.get('name', 'benchmark')}{'-' if label else ''}{label}"
         _shift_seeds(data, shift)
-        return load_config([], env={}, overrides=data)
+        return self._finish(load_config([], env={}, overrides=data))
 
     def shift(self, question: Question, order: int) -> int:
         """How much further on the seeds of a run are."""

@@ -27,6 +27,7 @@ from ..store.job import JobFolder
 from .bus import Observer
 from .options import RunOptions
 from .run import preflight, run
+from .virtual import in_virtual_time, simulated_in
 
 KIND = "exploration"
 Say = Callable[[str], None]
@@ -85,9 +86,15 @@ class _Study:
         self.options = options
         self.observers = observers
         self.stop = stop
-        target = resolve_target(loaded.config).type
-        self.plan = plan_of(loaded.config, target)
-        self.configurations = Configurations(loaded, self.plan.space, own_prompts=target == "existing")
+        target = resolve_target(loaded.config)
+        self.plan = plan_of(loaded.config, target.type)
+        simulated = simulated_in(loaded.config, target) is not None
+        self.configurations = Configurations(
+            loaded,
+            self.plan.space,
+            own_prompts=target.type == "existing",
+            finish=in_virtual_time if simulated else lambda config: config,
+        )
         self.configurations.check()
         preflight(self.configurations.of(None, 0))
         self.job = self._open_job()
@@ -143,7 +150,7 @@ class _Study:
 
         async def measured(question: Question) -> StudyMeasurement:
             found = await evaluator(question)
-            if self.stop.is_set():
+            if self.stop.is_set() and found.state == "failed":
                 found = dataclasses.replace(found, state="interrupted", reason="the study was interrupted")
             self.job.add_run(**dataclasses.asdict(found))
             return found
