@@ -92,7 +92,7 @@ class Template:
             self._middle = b'"},"logprobs":null,"finish_reason":'
         else:
             self._prefix = start + b'"text":"'
-            self._middle = b'","logprobs":null,"finish_reason":'
+            self._middle = b'","logprobs":null,"stop_reason":null,"finish_reason":'  # fmperf needs stop_reason
         self.suffix = self._middle + b"null}]}\n\n\r\n"
         self._fixed = len(self._prefix) + len(self.suffix) - 2
         self.heads = [b"%x\r\n%b" % (self._fixed + n, self._prefix) for n in range(LONGEST + 1)]
