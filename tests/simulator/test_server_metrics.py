@@ -22,6 +22,7 @@ VLLM = {
     "request_decode_time_seconds": "histogram", "request_inference_time_seconds": "histogram",
     "request_prompt_tokens": "histogram", "request_generation_tokens": "histogram",
     "request_params_max_tokens": "histogram", "iteration_tokens_total": "histogram", "cache_config_info": "gauge",
+    "prompt_tokens_cached_total": "counter", "request_prefill_kv_computed_tokens": "histogram",
 }  # fmt: skip
 ROUTER = {
     "llm_d_epp_average_kv_cache_utilization": "gauge", "llm_d_epp_average_queue_size": "gauge",
@@ -61,6 +62,8 @@ async def test_what_a_hit_and_a_queue_look_like() -> None:
         samples = await scrape(replica)
         assert total(samples, "vllm:prefix_cache_queries_total") == 300
         assert total(samples, "vllm:prefix_cache_hits_total") == 2 * 96
+        assert total(samples, "vllm:prompt_tokens_cached_total") == 2 * 96
+        assert total(samples, "vllm:request_prefill_kv_computed_tokens_sum") == 300 - 2 * 96
         assert total(samples, "vllm:cache_config_info", block_size="16") == 1
         assert total(samples, "vllm:request_params_max_tokens_sum") == 30
         assert total(samples, "vllm:request_queue_time_seconds_count") == 3

@@ -197,6 +197,9 @@ class Replica:
         metrics.inference.observe(ttft - queue + decode)
         metrics.tpot.observe(decode / (answer.count - 1) if answer.count > 1 else 0.0)
         metrics.request_prompt.observe(len(answer.ask.prompt))
+        request = progress.request
+        there = max(progress.cached_tokens, min(request.transferred_tokens, request.prompt_tokens - 1))
+        metrics.computed.observe(request.prompt_tokens - there)
         metrics.request_generation.observe(answer.count)
         metrics.max_tokens.observe(answer.ask.max_tokens)
         if answer.ended is not None:

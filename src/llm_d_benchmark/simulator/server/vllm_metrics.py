@@ -86,6 +86,9 @@ class VllmMetrics(Collector):
         self.request_prompt = make("request_prompt_tokens", "Number of prefill tokens processed.", tokens)
         self.request_generation = make("request_generation_tokens", "Number of generation tokens processed.", tokens)
         self.max_tokens = make("request_params_max_tokens", "Histogram of the max_tokens request parameter.", tokens)
+        self.computed = make(
+            "request_prefill_kv_computed_tokens", "New KV tokens computed during prefill, cached ones left out.", tokens
+        )
         self.iteration = make("iteration_tokens_total", "Number of tokens per engine_step.", ITERATION_BUCKETS)
         self.lateness = Histogram(
             "llm_d_benchmark_simulator_emission_lateness_seconds",
@@ -118,6 +121,7 @@ class VllmMetrics(Collector):
             "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", state.prefix_hits
         )
         yield self._counter("prompt_tokens", "Number of prefill tokens processed.", self.prompt_tokens)
+        yield self._counter("prompt_tokens_cached", "Number of cached prompt tokens.", state.prefix_hits)
         yield self._counter("generation_tokens", "Number of generation tokens processed.", self.generation_tokens)
         success = CounterMetricFamily(
             "vllm:request_success",
