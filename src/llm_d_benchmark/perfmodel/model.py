@@ -157,13 +157,11 @@ class PerformanceModel:
         prompt = first.coefficients[2]
         if not prompt:  # one length only: what is longer than a step is taken to be the prompt
             prompt = max(first.coefficients[0] - itl.coefficients[0], 0.0) / requests.input.mean
+        alpha, beta, _, gamma = itl.coefficients
+        grows = beta + gamma * requests.context  # s for each further sequence, the prompts that come with it included
         interference = prompt * requests.input.mean / max(requests.output.mean - 1, 1.0)
-        return StepCoefficients(
-            fixed=max(itl.coefficients[0], 1e-6),
-            token=prompt,
-            sequence=max(itl.coefficients[1] - interference - prompt, 0.0),
-            context=itl.coefficients[3],
-        )
+        own = max(grows - interference - prompt, 0.0) / grows if grows > 0 else 0.0
+        return StepCoefficients(fixed=max(alpha, 1e-6), token=prompt, sequence=beta * own, context=gamma * own)
 
     def predict(
         self,

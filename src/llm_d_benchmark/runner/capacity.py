@@ -12,6 +12,7 @@ from ..capacity.plan import Candidate, Question, plan
 from ..capacity.scaling import LINEAR, Scaling, fit_scaling
 from ..config.blocks import CapacityHardware, CapacityPlanning, CapacityScenario
 from ..config.defaults import fill, fill_load
+from ..config.layers import load_resolved
 from ..config.load import Length, LoadConfig, load_of
 from ..config.model import BenchmarkConfig
 from ..config.simulator import SimulatorTargetConfig
@@ -21,8 +22,12 @@ from ..domain.result import Measured, RunResult
 from ..perfmodel.model import PerformanceModel, fit_runs
 from ..perfmodel.queueing import closed_loop
 from ..perfmodel.service import Lengths, Requests, service_times
+from ..simulator.calibrate import Given
+from ..simulator.calibrate.fit import fit as fit_steps
+from ..simulator.calibrate.levels import levels_of
+from ..simulator.calibrate.served import served_by
 from ..simulator.profiles import load_profile
-from ..store.folder import RunFolder
+from ..store.folder import RunFolder, run_input
 from .capacity_check import Simulated, cross_check
 from .study import run_folders
 
@@ -56,9 +61,29 @@ def make_plan(
         ConfigError: the load or the hardware is not known, or the runs have fewer than 4 levels of load.
         StoreError: a path is no run folder, or has no result.
     """
-    basis = gather(config, [RunFolder.open(path).result() for path in run_folders(runs)] if runs else [])
+    folders = [RunFolder.open(path) for path in run_folders(runs)] if runs else []
+    basis = gather(config, [f.result() for f in folders])
+    if check and folders:
+        basis.simulated["measured"] = replace_engine(basis.simulated["measured"], folders)
     found = plan(basis.question, basis.candidates)
     return checked(found, basis, say) if check else found
+
+
+def replace_engine(what: Simulated, folders: Sequence[RunFolder]) -> Simulated:
+    """With an engine that is calibrated on the requests of the runs, which knows nothing of the fitted model; as it is
+    where the runs do not tell enough for that (another tool's figures, several replicas)."""
+    inputs = [run_input(f, load_resolved(f.config_text)) for f in folders]
+    try:
+        levels = [level for one in inputs for level in levels_of(one)]
+        if not levels:
+            return what
+        longest = max(int((level.prompt + level.output).max()) for level in levels)
+        served = served_by(inputs, Given(), longest)
+        cost = fit_steps(levels, served.max_num_batched_tokens)
+    except ConfigError:
+        return what
+    longest = max(longest, int(max(what.requests.input.values) + max(what.requests.output.values)) + 1)
+    return dataclasses.replace(what, cost=cost, limits=served.limits(longest))
 
 
 def checked(found: CapacityPlan, basis: Basis, say: Say) -> CapacityPlan:
