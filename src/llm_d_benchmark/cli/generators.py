@@ -102,7 +102,7 @@ def check(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON on stdout.")] = False,
 ) -> int:
-    """Put five seconds of real load on a simulated server with each, and look at the result.
+    """Put ten seconds of real load on a simulated server with each, and look at the result.
 
     Exit code 0: all work; 6: one does not.
     """

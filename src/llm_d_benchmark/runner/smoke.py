@@ -14,7 +14,7 @@ from ..domain.result import Absent, Distribution, StageResult
 from .options import RunOptions
 from .run import run
 
-SECONDS = 5.0
+SECONDS = 10.0
 CONCURRENCY = 4
 INPUT, OUTPUT = 64, 16
 
@@ -46,7 +46,7 @@ class Smoke:
 
 
 async def smoke(generator: str, native: Mapping[str, Any]) -> Smoke:
-    """Run it for five seconds at a concurrency of four.
+    """Run it for ten seconds at a concurrency of four.
 
     Args:
         native: the generator's own keys.
