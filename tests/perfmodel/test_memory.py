@@ -53,7 +53,7 @@ def test_whole_tokens_of_tensor_parallel_groups_are_not_counted_for_each_gpu():
     assert found.kv_token == 2 * 80 * 2 * 128 * 2
     assert not size(llama, Deployment(H100, 1), 8192).fits
     assert fewest_gpus(llama, Deployment(H100), 8192) == 2
-    assert fewest_gpus(llama, Deployment(H100 / 2), 8192) == 8
+    assert fewest_gpus(llama, Deployment(H100 / 4), 8192) == 16
 
 
 @given(st.integers(1, 131072), st.sampled_from([1, 2, 4, 8]), st.integers(1, 4))

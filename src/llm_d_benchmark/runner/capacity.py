@@ -64,6 +64,7 @@ def make_plan(
     folders = [RunFolder.open(path) for path in run_folders(runs)] if runs else []
     basis = gather(config, [f.result() for f in folders])
     if check and folders:
+        say("calibrating the simulator on the requests of the runs")
         basis.simulated["measured"] = replace_engine(basis.simulated["measured"], folders)
     found = plan(basis.question, basis.candidates)
     return checked(found, basis, say) if check else found
@@ -79,11 +80,12 @@ def replace_engine(what: Simulated, folders: Sequence[RunFolder]) -> Simulated:
             return what
         longest = max(int((level.prompt + level.output).max()) for level in levels)
         served = served_by(inputs, Given(), longest)
-        cost = fit_steps(levels, served.max_num_batched_tokens)
+        found = fit_steps(levels, served.max_num_batched_tokens)
     except ConfigError:
         return what
     longest = max(longest, int(max(what.requests.input.values) + max(what.requests.output.values)) + 1)
-    return dataclasses.replace(what, cost=cost, limits=served.limits(longest))
+    limits = served.limits(longest)
+    return dataclasses.replace(what, cost=found.cost, limits=limits, overhead=found.request_overhead)
 
 
 def checked(found: CapacityPlan, basis: Basis, say: Say) -> CapacityPlan:

@@ -27,13 +27,18 @@ replicas are simulated as give so many."""
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What is simulated: replicas of this cost and these limits, with requests of these lengths."""
+    """What is simulated: replicas of this cost and these limits, with requests of these lengths.
+
+    Attributes:
+        overhead: seconds that pass before a request is queued.
+    """
 
     cost: CostModel
     limits: EngineLimits
     requests: Requests
     seconds: float = PEAK_SECONDS
     seed: int = 0
+    overhead: float = 0.0
 
 
 def cross_check(what: Simulated, slos: Sequence[Slo], rate: float, planned: int) -> CrossCheck:
@@ -112,6 +117,7 @@ def simulate(what: Simulated, rate: float, rng: np.random.Generator) -> Seen:
     counted = [p for p in done if p.arrived >= what.seconds * WARM_UP]
     rows = [(p.token_times[0] - p.arrived, p.token_times[-1] - p.arrived, p.request.output_tokens) for p in counted]
     seen = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    seen[:2] += what.overhead
     return Seen(seen, end[0], end[0] > 2 * middle[0] + 0.05 * len(arrivals))
 
 
