@@ -64,10 +64,16 @@ def _from_finals(e: Evidence, candidates: Sequence[Finalist]) -> Recommendation:
     if not sure and not rescued:
         text = "keep the present configuration: no finalist is better than it beyond the noise"
         return Recommendation(
-            None, {}, text, False, why=[*_gains(chosen), *_why(e, {})], gain=gain, runner_up=_runner_up(e, chosen, None),
-            binding="" if present is None else _binding(e.plan, present.values), evidence=evidence,
+            None,
+            {},
+            text,
+            False,
+            why=[*_gains(chosen), *_why(e, {})],
+            gain=gain,
+            binding="" if present is None else _binding(e.plan, present.values),
+            evidence=evidence,
             measure_next=[*_next(e, {})],
-        )  # fmt: skip
+        )
     why = [*_gains(chosen)]
     if rescued and present is not None:
         why.insert(0, f"{PRESENT} breaks a limit: {present.reason}")
@@ -100,8 +106,8 @@ def _gains(f: Finalist) -> Iterator[str]:
         )
 
 
-def _runner_up(e: Evidence, chosen: Finalist, candidates: Sequence[Finalist] | None) -> str:
-    others = [f for f in candidates or [] if f is not chosen]
+def _runner_up(e: Evidence, chosen: Finalist, candidates: Sequence[Finalist]) -> str:
+    others = [f for f in candidates if f is not chosen]
     if not others:
         return ""
     second = others[0]
