@@ -70,8 +70,8 @@ def main() -> None:
         found = check(case, arguments.seconds)
         word = "no count is enough" if found is None else "agrees" if found.agrees else "differs"
         counts[word] += 1
-        if found is not None and not found.agrees:
-            print(f"{case}: {found.message}", flush=True)
+        message = "" if found is None else found.message
+        print(f"{sum(counts.values())}: {case}: {word} {message}", flush=True)
     compared = counts["agrees"] + counts["differs"]
     print(f"within one replica: {counts['agrees']} of {compared} ({counts['agrees'] / max(compared, 1):.1%})")
     if counts["no count is enough"]:
