@@ -226,7 +226,10 @@ def _write(pipe: Pipe, reports: queue.SimpleQueue[Report | None]) -> None:
 
 async def _serve(pipe: Pipe) -> None:
     loop = asyncio.get_running_loop()
-    setup: WorkerSetup = pipe.recv()
+    try:
+        setup: WorkerSetup = pipe.recv()
+    except EOFError:
+        return  # it was started ahead of a run that never came to its load
     reports: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
     failed: list[BaseException] = []
     worker = Worker(setup, reports, loop)
