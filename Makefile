@@ -30,8 +30,11 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.local
 	$(BIN)/llm-d-benchmark run -c examples/demo.yaml
 
+# Tests of pure code share the cores; those that take times of real servers have the machine to themselves.
+PURE := $(addprefix tests/,domain config workload analyze store report examples perfmodel capacity explore cli)
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PURE)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE))
 
 # fmperf and vllm bench are on no registry: tested where `generators install NAME --path` was run before.
 test-generators: $(VENV)/.dev

@@ -6,28 +6,28 @@ import os
 
 import pytest
 
-_skipped = pytest.StashKey[list[str]]()
+
+class NoSkips:
+    """Counts skips where the reports come together: in the one process, or in the one that leads several."""
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.skipped and exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter) -> None:  # type: ignore[no-untyped-def]
+        if self.skipped:
+            terminalreporter.write_line(f"NO_SKIP is set, and {len(self.skipped)} tests were skipped:", red=True)
+            for nodeid in self.skipped:
+                terminalreporter.write_line(f"  {nodeid}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_skipped] = []
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
-    outcome = yield
-    report = outcome.get_result()
-    if report.skipped and not hasattr(report, "wasxfail"):
-        item.config.stash[_skipped].append(item.nodeid)
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if os.environ.get("NO_SKIP") and session.config.stash[_skipped] and exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:  # type: ignore[no-untyped-def]
-    if os.environ.get("NO_SKIP") and config.stash[_skipped]:
-        terminalreporter.write_line(f"NO_SKIP is set, and {len(config.stash[_skipped])} tests were skipped:", red=True)
-        for nodeid in config.stash[_skipped]:
-            terminalreporter.write_line(f"  {nodeid}")
+    if os.environ.get("NO_SKIP") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(NoSkips())
