@@ -102,3 +102,15 @@ def test_differences_in_order_and_types() -> None:
         ("new", [None, {}]),
     ]
     assert differences([{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]) == []
+
+
+def test_seeds_within_a_column_are_no_difference_in_whatever_order_its_runs_come() -> None:
+    runs = [
+        compared("a1", seed=1),
+        compared("a0", seed=0),
+        compared("b0", slots=4, seed=0),
+        compared("b1", slots=4, seed=1),
+    ]
+    assert [d.path for d in compare_runs(runs).differences] == ["spec.target.local.slots"]
+    alone = compare_runs([compared("a", seed=0), compared("b", slots=4, seed=1)])
+    assert {d.path.rpartition(".")[2] for d in alone.differences} == {"slots", "seed"}

@@ -67,10 +67,16 @@ def compare_runs(runs: Sequence[Compared], metrics: Sequence[str] = METRICS) -> 
         columns=names,
         runs=[[r.result.run_id for r in group] for group in groups],
         labels=[_label(group) for group in groups],
-        differences=differences([_parameters(group[0]) for group in groups]),
+        differences=_between(groups),
         metrics=rows,
         notes=_notes(columns, matched),
     )
+
+
+def _between(groups: Sequence[Sequence[Compared]]) -> list[Difference]:
+    """What differs between the columns. Where one has several runs, their seeds differ whichever of them is first."""
+    found = differences([_parameters(group[0]) for group in groups])
+    return _real(found) if any(len(group) > 1 for group in groups) else found
 
 
 def _groups(runs: Sequence[Compared]) -> list[list[Compared]]:
