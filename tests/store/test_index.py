@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from llm_d_benchmark.domain.errors import ConfigError, StoreError
-from llm_d_benchmark.store.index import FILE, RunFilter, RunIndex
+from llm_d_benchmark.store.filter import RunFilter
+from llm_d_benchmark.store.index import FILE, RunIndex
 
 CONFIG = "apiVersion: llm-d.io/v1alpha1\nkind: BenchmarkConfig\nmetadata:\n  labels: {team: %s}\nspec: {}\n"
 PACKAGED = "/usr/lib/postgresql"

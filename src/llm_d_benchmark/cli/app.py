@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NoReturn
 
 import typer
@@ -30,6 +31,10 @@ from . import (
     trend,
 )
 
+MANY: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"regress": frozenset({"--baseline", "--test"}), "capacity": frozenset({"--runs"})}
+)
+"""Options that take several values, by command."""
 app = typer.Typer(
     name="llm-d-benchmark",
     invoke_without_command=True,
@@ -84,10 +89,20 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The command line with ``run`` put in where it starts with an option of it, as the documented Job does."""
     if argv and argv[0].startswith("-") and argv[0] not in ("--help", "-h", "--version"):
         return ["run", *argv]
-    name = argv[0] if argv else ""
-    if name == "regress":
-        return regress.expand(argv)
-    return capacity.expand(argv) if name == "capacity" else list(argv)
+    return spread(argv, MANY.get(argv[0] if argv else "", frozenset()))
+
+
+def spread(argv: Sequence[str], many: Collection[str]) -> list[str]:
+    """``--runs A B`` as ``--runs A --runs B``, for the options in ``many``."""
+    found: list[str] = []
+    option: str | None = None
+    for word in argv:
+        if word.startswith("-"):
+            option = word if word in many else None
+            found += [] if option else [word]
+        else:
+            found += [word] if option is None else [option, word]
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -93,6 +93,21 @@ def moment(option: str, text: str | None) -> int | None:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
+def labels(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """``KEY=VALUE`` of ``--label``.
+
+    Raises:
+        ConfigError: one has no equals sign.
+    """
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--label '{text}': write KEY=VALUE, for example --label arm=test")
+        pairs.append((key, value))
+    return tuple(pairs)
+
+
 def sources(tools: Sequence[str], paths: Sequence[Path]) -> list[tuple[str, Path]]:
     """Each path with the tool that wrote it.
 

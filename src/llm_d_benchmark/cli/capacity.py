@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,30 +12,12 @@ if TYPE_CHECKING:
     from ..perfmodel.memory import Deployment, ModelMemory, Sizing
 
 HELP = "Plan replicas, GPUs and cost for a load, within objectives; size memory."
-MANY = frozenset({"--runs"})
 app = typer.Typer(help=HELP, invoke_without_command=True, rich_markup_mode=None)
 
 
 class CacheType(StrEnum):
     BFLOAT16 = "bfloat16"
     FP8 = "fp8"
-
-
-def expand(argv: Sequence[str]) -> list[str]:
-    """``--runs A B`` as ``--runs A --runs B``."""
-    found: list[str] = []
-    many: str | None = None
-    for word in argv:
-        if word in MANY:
-            many = word
-        elif word.startswith("-"):
-            many = None
-            found.append(word)
-        elif many is not None:
-            found += [many, word]
-        else:
-            found.append(word)
-    return found
 
 
 @app.callback()

@@ -15,25 +15,7 @@ if TYPE_CHECKING:
     from ..domain.comparison import RegressionResult
     from ..runner.regress import RegressOptions, RegressOutcome
 
-MANY = ("--baseline", "--test")
 FAIL_ON = ("regression", "inconclusive", "none")
-
-
-def expand(argv: Sequence[str]) -> list[str]:
-    """``--baseline A B --test C`` as ``--baseline A --baseline B --test C``."""
-    found: list[str] = []
-    many: str | None = None
-    for word in argv:
-        if word in MANY:
-            many = word
-        elif word.startswith("-"):
-            many = None
-            found.append(word)
-        elif many is not None:
-            found += [many, word]
-        else:
-            found.append(word)
-    return found
 
 
 def regress(
@@ -139,9 +121,10 @@ def _judge(
 ) -> RegressOutcome:
     from ..domain.errors import ConfigError
     from ..runner.regress import RegressOutcome, exit_code
-    from ..runner.study import judge_runs, run_folders
+    from ..runner.study import judge_runs
+    from ..store.folder import runs_at
 
-    sides = [run_folders(paths) for paths in (baseline, test)]
+    sides = [runs_at(paths) for paths in (baseline, test)]
     if paired and len(sides[0]) != len(sides[1]):
         raise ConfigError(
             f"--paired: {len(sides[0])} runs of the baseline and {len(sides[1])} of the test are no pairs"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..domain.errors import ConfigError, StoreError
+from ..domain.errors import StoreError
 
 if TYPE_CHECKING:
-    from ..store.index import IndexedRun, RunFilter, RunIndex
+    from ..store.filter import RunFilter
+    from ..store.index import IndexedRun, RunIndex
 
 app = typer.Typer(help="Runs on disk: list, show, delete, export.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -190,15 +191,9 @@ def _filter(
     label: list[str] | None,
     simulated: bool | None,
 ) -> RunFilter:
-    from ..store.index import RunFilter
-    from .arguments import moment
+    from ..store.filter import RunFilter
+    from .arguments import labels, moment
 
-    pairs = []
-    for text in label or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--label '{text}': write KEY=VALUE")
-        pairs.append((key, value))
     return RunFilter(
         name,
         model,
@@ -208,7 +203,7 @@ def _filter(
         moment("--since", since),
         moment("--until", until),
         simulated,
-        tuple(pairs),
+        labels(label or []),
     )
 
 

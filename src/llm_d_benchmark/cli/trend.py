@@ -19,8 +19,10 @@ def trend(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUN|FOLDER] ...", help="Run folders, or folders that hold some.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Only runs of this name (metadata.name).")] = "",
-    model: Annotated[str, typer.Option(help="Only runs of this model.")] = "",
+    name: Annotated[
+        str | None, typer.Option(help="Only runs of this name (metadata.name); * and ? stand for any text.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only runs of this model; * and ? stand for any text.")] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs with this label; repeatable.")
     ] = None,
@@ -44,16 +46,16 @@ def trend(
     """
     from ..analyze.comparison.history import METRICS
     from ..report.trend import render_csv, render_html, render_lines
-    from ..runner.trend import Filter
     from ..runner.trend import trend as history_of
     from ..store.comparison_json import to_json
     from ..store.files import write_text
+    from ..store.filter import RunFilter
     from . import arguments as parse
     from .compare import metric_names
 
-    wanted = Filter(name, model, _labels(label or []), last)
+    wanted = RunFilter(name, model, labels=parse.labels(label or []))
     names = metric_names(metrics) if metrics else METRICS
-    found = history_of(runs or [Path("results")], wanted, names, by=by.value, magnitude=_fraction(magnitude))
+    found = history_of(runs or [Path("results")], wanted, names, last=last, by=by.value, magnitude=_fraction(magnitude))
     for path, text in (
         (csv, render_csv(found) if csv else ""),
         (output, render_html(found, parse.command_line()) if output else ""),
@@ -63,18 +65,6 @@ def trend(
             write_text(path, text)
     typer.echo(to_json(found) if json_output else render_lines(found), nl=not json_output)
     return 0
-
-
-def _labels(texts: list[str]) -> dict[str, str]:
-    from ..domain.errors import ConfigError
-
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--label {text}: write KEY=VALUE, for example --label arm=test")
-        found[key] = value
-    return found
 
 
 def _fraction(text: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from ..domain.endpoint import Endpoint
 from .api import CollectError
@@ -43,23 +42,39 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
-async def fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
-    """A 200 answer. The endpoint's key, headers and TLS settings go to its own host only.
+class Fetcher:
+    """GET requests beside a load. The endpoint's key, headers and TLS settings go to its own host only."""
 
-    Raises:
-        CollectError: no such answer came.
-    """
-    return await asyncio.to_thread(_fetch, url, endpoint, timeout_s)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._openers: dict[bool, OpenerDirector] = {}
+
+    async def get(self, url: str, timeout_s: float) -> Answer:
+        """A 200 answer.
+
+        Raises:
+            CollectError: no such answer came.
+        """
+        own = urlsplit(url).hostname == self._endpoint.host
+        headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(self._endpoint.all_headers() if own else {})}
+        return await asyncio.to_thread(lambda: _open(self._opener(own), url, headers, timeout_s))
+
+    def _opener(self, own: bool) -> OpenerDirector:
+        """Made once: with its roots of trust it takes as long as a good many scrapes."""
+        if own not in self._openers:
+            try:
+                context = self._endpoint.tls.context() if own and self._endpoint.secure else None
+            except OSError as error:
+                raise CollectError(f"{self._endpoint.tls.ca_file} cannot be used: {error}") from None
+            self._openers[own] = build_opener(_NoRedirect, HTTPSHandler(context=context))
+        return self._openers[own]
 
 
-def _fetch(url: str, endpoint: Endpoint, timeout_s: float) -> Answer:
-    own = urlsplit(url).hostname == endpoint.host
-    headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(endpoint.all_headers() if own else {})}
+def _open(opener: OpenerDirector, url: str, headers: dict[str, str], timeout_s: float) -> Answer:
     said = b""
     plain, _, _ = url.partition("?")
     began = time.monotonic_ns()
     try:
-        opener = build_opener(_NoRedirect, HTTPSHandler(context=_tls(endpoint) if own else None))
         with opener.open(Request(url, headers=headers), timeout=timeout_s) as answer:
             body: bytes = answer.read(MAX_BYTES + 1)
             date = answer.headers.get("Date")
@@ -84,11 +99,3 @@ def _epoch(date: str | None) -> int | None:
         return None if date is None else int(parsedate_to_datetime(date).timestamp())
     except ValueError:
         return None
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=endpoint.tls.ca_file)
-    if not endpoint.tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

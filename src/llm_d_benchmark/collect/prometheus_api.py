@@ -17,7 +17,7 @@ from ..domain.endpoint import Endpoint, Tls
 from ..domain.samples import Samples, Series, SeriesKind
 from .api import CollectError
 from .clock import ClockOffset, by_time
-from .fetch import Answer, fetch
+from .fetch import Answer, Fetcher
 
 T = TypeVar("T")
 TIMEOUT_S = 20.0
@@ -86,7 +86,7 @@ class PrometheusApi:
         self.source = f"prometheus {self.url}"
         self._clock_offset = clock_offset
         # an endpoint of its own: the key of the server under load is not for Prometheus
-        self._endpoint = Endpoint(self.url, tls=Tls(ca_file=ca_file))
+        self._fetcher = Fetcher(Endpoint(self.url, tls=Tls(ca_file=ca_file)))
         self._types: Mapping[str, str] = {}
 
     async def clock(self) -> ClockOffset:
@@ -174,7 +174,7 @@ class PrometheusApi:
         return SeriesKind.COUNTER if known == "counter" else SeriesKind.GAUGE
 
     async def _get(self, path: str, query: Mapping[str, str]) -> Answer:
-        return await fetch(f"{self.url}/api/v1/{path}?{urlencode(query)}", self._endpoint, TIMEOUT_S)
+        return await self._fetcher.get(f"{self.url}/api/v1/{path}?{urlencode(query)}", TIMEOUT_S)
 
     def _decode(self, answer: Answer, kind: type[T]) -> T:
         try:

@@ -9,7 +9,7 @@ from ..domain.events import Finding, Severity
 from ..domain.samples import Samples, Series
 from .api import LAST_S, CollectError, CollectJob, ticks
 from .clock import ClockOffset, by_date
-from .fetch import fetch
+from .fetch import Fetcher
 
 TIMEOUT_S = 5.0
 GIVE_UP = 5
@@ -35,11 +35,12 @@ class ScrapeCollector:
     async def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]:
         failures = dict.fromkeys(self._urls, 0)
         answered: set[str] = set()
+        fetcher = Fetcher(job.endpoint)
         async for _ in ticks(job):
             open_ = [u for u in self._urls if failures[u] < GIVE_UP]
             if not open_:
                 return
-            found = await asyncio.gather(*(self._scrape(u, job) for u in open_))
+            found = await asyncio.gather(*(self._scrape(u, job, fetcher) for u in open_))
             for url, result in zip(open_, found, strict=True):
                 if isinstance(result, Samples):
                     failures[url] = 0
@@ -52,9 +53,9 @@ class ScrapeCollector:
                 elif failures[url] in (1, GIVE_UP):
                     yield _failed(result, gave_up=failures[url] == GIVE_UP)
 
-    async def _scrape(self, url: str, job: CollectJob) -> Samples | CollectError:
+    async def _scrape(self, url: str, job: CollectJob, fetcher: Fetcher) -> Samples | CollectError:
         try:
-            answer = await fetch(url, job.endpoint, TIMEOUT_S)
+            answer = await fetcher.get(url, TIMEOUT_S)
         except CollectError as error:
             return error
         now = (answer.began + answer.ended) // 2 + job.clock_offset

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..domain.clock import wall_clock_offset
 from ..domain.events import Event, EventType, Finding
 
 Observer = Callable[[Event], None]
@@ -46,13 +47,3 @@ class EventBus:
 
     def finding(self, finding: Finding) -> None:
         self.publish(finding.event(self.now()))
-
-
-def wall_clock_offset() -> int:
-    """Epoch ns less monotonic ns: the reading of several with the least time between the two clocks, because a process
-    that is put aside between them would be off by as much."""
-    readings = []
-    for _ in range(9):
-        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
-        readings.append((after - before, wall - (before + after) // 2))
-    return min(readings)[1]

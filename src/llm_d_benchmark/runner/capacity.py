@@ -27,9 +27,8 @@ from ..simulator.calibrate.fit import fit as fit_steps
 from ..simulator.calibrate.levels import levels_of
 from ..simulator.calibrate.served import served_by
 from ..simulator.profiles import load_profile
-from ..store.folder import RunFolder, run_input
+from ..store.folder import RunFolder, run_input, runs_at
 from .capacity_check import Simulated, cross_check
-from .study import run_folders
 
 DEFAULT_SCENARIOS = (
     CapacityScenario(name="steady_state", multiplier=1.0),
@@ -61,7 +60,7 @@ def make_plan(
         ConfigError: the load or the hardware is not known, or the runs have fewer than 4 levels of load.
         StoreError: a path is no run folder, or has no result.
     """
-    folders = [RunFolder.open(path) for path in run_folders(runs)] if runs else []
+    folders = [RunFolder.open(path) for path in runs_at(runs)] if runs else []
     basis = gather(config, [f.result() for f in folders])
     if check and folders:
         say("calibrating the simulator on the requests of the runs")

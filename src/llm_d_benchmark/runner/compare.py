@@ -14,8 +14,7 @@ from ..config.layers import load_resolved
 from ..domain.comparison import Comparison
 from ..domain.errors import ConfigError
 from ..report.comparison_page import Overlay
-from ..store.folder import RunFolder, run_input
-from .study import run_folders
+from ..store.folder import RunFolder, run_input, runs_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def compare(paths: Sequence[Path], metrics: Sequence[str] = METRICS) -> tuple[Co
         ConfigError: fewer than two runs.
         StoreError: a folder is no run folder, or has no result.
     """
-    folders = run_folders(paths)
+    folders = runs_at(paths)
     if len(folders) < 2:
         raise ConfigError("a comparison needs two runs or more", advice="llm-d-benchmark compare RUN RUN ...")
     sides = [_read(folder) for folder in folders]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config.layers import LoadedConfig, load_resolved
 from ..config.resolve import resolve_target
-from ..domain.errors import BenchmarkError, ConfigError, ExitCode, StoreError, TargetError
+from ..domain.errors import BenchmarkError, ExitCode, StoreError, TargetError
 from ..domain.result import RunResult
 from ..domain.study import StudyMeasurement, StudyResult
 from ..explore.conclude import Facts, conclude
@@ -102,13 +102,7 @@ class _Study:
 
     def _open_job(self) -> JobFolder:
         if self.options.resume is not None:
-            job = JobFolder.open(self.options.resume, KIND)
-            if job.facts.get("digest") != self.loaded.digest:
-                raise ConfigError(
-                    f"{self.options.resume} is a study of another configuration",
-                    advice="give the same -c and --set as when it was started",
-                )
-            return job
+            return JobFolder.take_up(self.options.resume, KIND, same={"digest": self.loaded.digest})
         return JobFolder.create(
             self.options.output,
             kind=KIND,
@@ -136,7 +130,6 @@ class _Study:
         interrupted = self.stop.is_set()
         status = "interrupted" if interrupted else "failed" if failure else "done"
         self.job.update(status=status, ended=time.time_ns())
-        self.job.add_facts(status=status, ended=time.time_ns())
         if not any(r.state == "ok" for r in self.ledger.runs):
             raise failure or TargetError(
                 "interrupted before anything was measured" if interrupted else "no run succeeded"
@@ -193,7 +186,7 @@ def conclude_study(job: JobFolder) -> StudyResult:
     if not any(r.state == "ok" for r in ledger.runs):
         raise StoreError(f"{job.path} holds no run that succeeded")
     # A study that was killed knows neither; its last run has ended when its file was last written.
-    status, ended = job.facts.get("status", "interrupted"), job.facts.get("ended", job.started)
+    status, ended = "interrupted" if job.status == "running" else job.status, job.ended or job.started
     facts = Facts(job.job_id, job.name, status, job.started, int(ended), target)
     result = conclude(plan_of(config, target.type), ledger, facts, lambda run: _result(job, run))
     job.write_text("study.json", to_json(result))

@@ -16,7 +16,7 @@ from ..analyze.comparison.study import SIDES, Side, Study, criteria_of, performa
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig
 from ..domain.comparison import Behaviour, Outcome, RegressionResult
-from ..domain.errors import BenchmarkError, ConfigError, ExitCode, TargetError
+from ..domain.errors import BenchmarkError, ExitCode, TargetError
 from ..domain.result import RunResult
 from ..store.folder import RunFolder
 from ..store.job import JobFolder
@@ -112,13 +112,7 @@ class _Regression:
 
     def _open_job(self) -> JobFolder:
         if self.options.resume is not None:
-            job = JobFolder.open(self.options.resume, KIND)
-            if job.facts.get("digests") != self._digests():
-                raise ConfigError(
-                    f"{self.options.resume} is a study of another configuration",
-                    advice=f"go on with its own: -c {self.options.resume / 'config.yaml'}",
-                )
-            return job
+            return JobFolder.take_up(self.options.resume, KIND, same={"digests": self._digests()})
         return JobFolder.create(
             self.options.output,
             kind=KIND,

@@ -332,9 +332,9 @@ def _baseline(options: RunOptions) -> list[Path]:
     """
     if not options.baseline:
         return []
-    from .study import run_folders
+    from ..store.folder import runs_at
 
-    return run_folders(options.baseline)
+    return runs_at(options.baseline)
 
 
 def _tokenizer_path(target: TargetConfig) -> str | None:

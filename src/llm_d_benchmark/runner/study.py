@@ -91,20 +91,6 @@ def finish_study(job: JobFolder, study: Study, question: Question, asked: Criter
     return result
 
 
-def run_folders(paths: Sequence[Path]) -> list[Path]:
-    """Run folders, and those inside folders that hold some (also of a study, in its ``runs``), by name.
-
-    Raises:
-        StoreError: a path is neither.
-    """
-    found: list[Path] = []
-    for path in paths:
-        inside = [] if (path / "manifest.json").is_file() else sorted(path.glob("*/manifest.json"))
-        inside = inside or sorted(path.glob("runs/*/manifest.json"))
-        found += [m.parent for m in inside] or [RunFolder.open(path).path]
-    return found
-
-
 def judge_runs(
     config: BenchmarkConfig, baseline: Sequence[Path], test: Sequence[Path], *, paired: bool
 ) -> RegressionResult:

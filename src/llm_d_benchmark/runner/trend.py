@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..analyze.comparison.history import METRICS, By, PastRun, history
@@ -12,27 +11,26 @@ from ..domain.comparison import History
 from ..domain.errors import ConfigError, StoreError
 from ..domain.result import RunResult
 from ..report.format import moment
-from ..store.folder import RunFolder
-from .study import run_folders
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which runs are looked at; what is empty does not restrict. ``last``: the most runs, the latest ones."""
-
-    name: str = ""
-    model: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    last: int | None = None
+from ..store.filter import RunFilter
+from ..store.folder import RunFolder, runs_at
 
 
 def trend(
-    paths: Sequence[Path], wanted: Filter, metrics: Sequence[str] = METRICS, *, by: By = "date", magnitude: float = 0.05
+    paths: Sequence[Path],
+    wanted: RunFilter,
+    metrics: Sequence[str] = METRICS,
+    *,
+    last: int | None = None,
+    by: By = "date",
+    magnitude: float = 0.05,
 ) -> History:
     """The history of the runs at ``paths`` (run folders, or folders that hold some).
 
     Runs are in the order they started. A run's version is its label ``version``, else what its server says; its commit
     is its label ``commit``.
+
+    Args:
+        last: the most runs, the latest ones.
 
     Raises:
         ConfigError: no run fits the filter, or one has no key of the kind asked for.
@@ -40,7 +38,7 @@ def trend(
     """
     runs: list[PastRun] = []
     unread = 0
-    for path in run_folders(paths):
+    for path in runs_at(paths):
         folder = RunFolder.open(path)
         try:
             result = folder.result()
@@ -49,24 +47,16 @@ def trend(
             continue
         config = load_resolved(folder.config_text).to_dict()
         labels = config.get("metadata", {}).get("labels", {})
-        if _fits(result, labels, wanted):
+        if wanted.fits(result.name, result.target.model, labels):
             runs.append(PastRun(result, config, _key(result, labels, by)))
     if not runs:
         raise ConfigError(
             "no run fits", advice="give folders that hold run folders, and check --name, --model, --label"
         )
     runs.sort(key=lambda r: r.result.started)
-    found = history(runs[-wanted.last :] if wanted.last else runs, metrics, by=by, magnitude=magnitude)
+    found = history(runs[-last:] if last else runs, metrics, by=by, magnitude=magnitude)
     notes = [f"{unread} run folders without a readable result are left out"] if unread else []
     return History(found.by, found.trends, [*notes, *found.notes])
-
-
-def _fits(result: RunResult, labels: Mapping[str, str], wanted: Filter) -> bool:
-    return (
-        (not wanted.name or result.name == wanted.name)
-        and (not wanted.model or result.target.model == wanted.model)
-        and all(labels.get(k) == v for k, v in wanted.labels.items())
-    )
 
 
 def _key(result: RunResult, labels: Mapping[str, str], by: By) -> str:

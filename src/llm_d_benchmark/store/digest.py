@@ -9,23 +9,9 @@ from typing import Any
 
 import yaml
 
+from .folder import MARK
+
 Row = dict[str, Any]
-MARK = "manifest.json"
-MAX_DEPTH = 6
-
-
-def run_folders(root: Path, depth: int = 0) -> Iterator[Path]:
-    """Every run folder under ``root``, also those inside a study; ``root`` itself may be one."""
-    try:
-        entries = {e.name: e for e in root.iterdir()} if depth <= MAX_DEPTH else {}
-    except OSError:
-        return
-    if MARK in entries:
-        yield root
-        entries = {k: v for k, v in entries.items() if k == "runs"}  # of a study; a run has nothing to look for inside
-    for name, entry in sorted(entries.items()):
-        if not name.startswith(".") and entry.is_dir() and not entry.is_symlink():
-            yield from run_folders(entry, depth + 1)
 
 
 def stamp(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,36 @@ from .result_json import from_json, to_json
 from .samples import read_samples
 from .writer import SAMPLES
 
+MARK = "manifest.json"
+"""What makes a folder a run folder."""
+MAX_DEPTH = 6
+
+
+def run_folders(root: Path, depth: int = 0) -> Iterator[Path]:
+    """Every run folder under ``root``, also those inside a study; ``root`` itself may be one."""
+    try:
+        entries = {e.name: e for e in root.iterdir()} if depth <= MAX_DEPTH else {}
+    except OSError:
+        return
+    if MARK in entries:
+        yield root
+        entries = {k: v for k, v in entries.items() if k == "runs"}  # of a study; a run has nothing to look for inside
+    for name, entry in sorted(entries.items()):
+        if not name.startswith(".") and entry.is_dir() and not entry.is_symlink():
+            yield from run_folders(entry, depth + 1)
+
+
+def runs_at(paths: Iterable[Path]) -> list[Path]:
+    """Run folders, and those inside folders that hold some, by name.
+
+    Raises:
+        StoreError: a path is neither.
+    """
+    found: list[Path] = []
+    for path in paths:
+        found += list(run_folders(path)) or [RunFolder.open(path).path]
+    return found
+
 
 class RunFolder:
     """A run folder as it is on disk."""
@@ -36,7 +66,7 @@ class RunFolder:
         Raises:
             StoreError: it is not one; where it holds run folders, they are named.
         """
-        if (path / "manifest.json").is_file():
+        if (path / MARK).is_file():
             return RunFolder(path)
         if not path.exists():
             raise StoreError(f"{path} does not exist", advice="give the path of a run folder")

@@ -11,9 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import translate
 from pathlib import Path
-from re import compile as regex
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +20,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..domain.errors import ConfigError, StoreError
-from .digest import Row, digest_run, run_folders, stamp
+from .digest import Row, digest_run, stamp
+from .filter import RunFilter
+from .folder import run_folders
 from .tables import METADATA, RUNS, STAGES
 
 FILE = ".index.sqlite"
@@ -30,21 +30,6 @@ BATCH = 200
 WAIT_S = 30.0
 LOCK = 0x6C6C6D64
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs are meant; what is None or empty restricts nothing. Names may hold * and ?, times are epoch ns."""
-
-    name: str | None = None
-    model: str | None = None
-    target: str | None = None
-    status: str | None = None
-    generator: str | None = None
-    since: int | None = None
-    until: int | None = None
-    simulated: bool | None = None
-    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +123,10 @@ class RunIndex:
         return self.sync(progress)
 
     def runs(
-        self, wanted: RunFilter = RunFilter(), *, limit: int | None = None, stages: bool = False
+        self, wanted: RunFilter | None = None, *, limit: int | None = None, stages: bool = False
     ) -> list[IndexedRun]:
         """Runs that ``wanted`` means, latest first, with their stages where asked for."""
+        wanted = wanted or RunFilter()
         query = select(RUNS).where(and_(True, *_conditions(wanted, str(self.root)))).order_by(RUNS.c.started.desc())
         with _said(self._engine), self._engine.begin() as db:
             rows = [dict(r) for r in db.execute(query).mappings()]
@@ -271,17 +257,9 @@ def _conditions(wanted: RunFilter, root: str) -> Iterator[Any]:
 
 
 def _matches(row: Row, wanted: RunFilter, root: Path) -> bool:
-    labels = json.loads(row["labels"])
-    return (
-        Path(row["path"]).is_relative_to(root)
-        and _like(row["name"], wanted.name)
-        and _like(row["model"] or "", wanted.model)
-        and all(labels.get(k) == v for k, v in wanted.labels)
-    )
-
-
-def _like(value: str, pattern: str | None) -> bool:
-    return pattern is None or regex(translate(pattern)).match(value) is not None
+    """What SQL cannot tell, or not in the same way everywhere."""
+    inside = Path(row["path"]).is_relative_to(root)
+    return inside and wanted.fits(row["name"], row["model"], json.loads(row["labels"]))
 
 
 def _stages(db: Connection, paths: Sequence[str]) -> dict[str, tuple[IndexedStage, ...]]:

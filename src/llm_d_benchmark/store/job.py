@@ -9,12 +9,13 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..domain.errors import StoreError
+from ..domain.errors import ConfigError, StoreError
 from .files import write_text
 from .writer import FULL, new_run_id
 
+JobStatus = Literal["running", "done", "interrupted", "failed"]
 JOB_VERSION = "1"
 FILE = "job.json"
 
@@ -67,6 +68,25 @@ class JobFolder:
             raise StoreError(f"{path} is the folder of a job of kind '{found}', not '{kind}'")
         return JobFolder(path, data)
 
+    @staticmethod
+    def take_up(path: Path, kind: str, *, same: Mapping[str, Any]) -> JobFolder:
+        """Open a job folder to go on with it.
+
+        Args:
+            same: facts that must be as they were.
+
+        Raises:
+            StoreError: it is none, or one of another kind.
+            ConfigError: it is a job of another configuration.
+        """
+        job = JobFolder.open(path, kind)
+        if any(job.facts.get(name) != value for name, value in same.items()):
+            raise ConfigError(
+                f"{path} is a study of another configuration",
+                advice=f"give the same -c and --set as when it was started, or its own: -c {path / 'config.yaml'}",
+            )
+        return job
+
     @property
     def job_id(self) -> str:
         return str(self._data["job_id"])
@@ -79,6 +99,18 @@ class JobFolder:
     def started(self) -> int:
         """Epoch ns."""
         return int(self._data["started"])
+
+    @property
+    def status(self) -> JobStatus:
+        """How it stands; a job that was killed is still "running"."""
+        found: JobStatus = self._data["status"]
+        return found
+
+    @property
+    def ended(self) -> int | None:
+        """Epoch ns; None of a job that has not ended."""
+        found: int | None = self._data.get("ended")
+        return found
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -168,18 +168,14 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         ProbeError: the file of trusted certificates cannot be used.
     """
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-    except (OSError, ssl.SSLError) as error:
+        return tls.context()
+    except OSError as error:
         reason = error.strerror or str(error)
         raise ProbeError(
             "tls",
             f"the certificates to trust cannot be read from {tls.ca_file}: {reason}",
             advice="ca_file names a PEM file with one or more CERTIFICATE blocks",
         ) from None
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def redirected(url: str, location: str) -> ProbeError:

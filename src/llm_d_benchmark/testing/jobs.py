@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.load import LoadConfig
+from ..domain.clock import wall_clock_offset
 from ..domain.endpoint import Endpoint
 from ..domain.events import Event, EventType
 from ..domain.records import Records
@@ -97,7 +98,7 @@ def run(
             schedule=schedule,
             log_dir=folder,
             stop=asyncio.Event(),
-            clock_offset=_clock_offset(),
+            clock_offset=wall_clock_offset(),
             shard=shard,
             options={"drain_s": drain_s},
         )
@@ -116,15 +117,6 @@ def closed(index: int, count: int, concurrency: int = 4, **more: Any) -> Stage:
 
 def open_loop(count: int, rate: float, **more: Any) -> Stage:
     return Stage(0, "open", Load(rate=rate), num_requests=count, **more)
-
-
-def _clock_offset() -> int:
-    """From monotonic to epoch ns: of several readings the one that took least time between the two clocks."""
-    best = (2**62, 0)
-    for _ in range(9):
-        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
-        best = min(best, (after - before, wall - (before + after) // 2))
-    return best[1]
 
 
 async def _split(items: AsyncIterator[Records | Event]) -> tuple[Records, list[Event]]:

@@ -40,13 +40,6 @@ def runs_needed(
     return None
 
 
-def visible(sd: float, n: int, *, blocks: bool, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The distance from the limit (log scale) that ``n`` runs of each arm clear with probability ``power``."""
-    parts = 1 if blocks else 2
-    df = parts * (n - 1)
-    return (quantiles.student(1 - alpha, df) + quantiles.student(power, df)) * sd * math.sqrt(parts / n)
-
-
 def requests_needed(failures: int, limit: float, *, alpha: float = ALPHA) -> int:
     """Requests of which at most ``failures`` fail that show a success share above ``limit`` (Clopper-Pearson)."""
     low, high = failures + 1, max(10, failures + 2)

@@ -101,13 +101,11 @@ class Invocation:
         argv: program and arguments; secrets go into ``env``, never here.
         env: variables over the inherited ones; None unsets one.
         files: native config files to write into the folder first, by name.
-        puts_load: whether this command is the one that sends requests.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str | None] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    puts_load: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,10 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         ConfigError: the CA file cannot be read.
     """
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
+        return tls.context()
     except OSError as error:
         reason = error.strerror or "it holds no certificate"
         raise ConfigError(f"the CA file {tls.ca_file} cannot be used: {reason}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Pool:
