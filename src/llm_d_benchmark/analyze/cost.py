@@ -31,18 +31,19 @@ class Bill:
     hour: Scalar
 
 
-def bill(stage: StageResult, prices: PricesConfig, gpus: Scalar) -> Bill:
+def bill(stage: StageResult, prices: PricesConfig, gpus: Scalar, down: Scalar) -> Bill:
     """The cost of an hour like this window.
 
     Args:
         gpus: how many are paid for.
+        down: share of the time without a working server (``stability.downtime``).
     """
     parts: dict[str, Scalar] = {"gpu_cost": _gpu(prices, gpus)}
     for name, key in PER_HOUR.items():
         price = getattr(prices, key)
         parts[name] = Absent(f"spec.prices.{key} is not given") if price is None else Measured(price, _USD_HOUR)
     parts["network_cost"] = _network(stage, prices)
-    parts["downtime_cost"] = _downtime(stage, prices)
+    parts["downtime_cost"] = _downtime(prices, down)
     known = [p.value for p in parts.values() if isinstance(p, Measured)]
     return Bill(parts, Measured(sum(known), _USD_HOUR) if known else Absent("no price is given that applies"))
 
@@ -58,11 +59,9 @@ def gpus_paid_for(prices: PricesConfig, stage: StageResult, target: TargetInfo) 
     return seen if isinstance(seen, Measured) else Absent("spec.prices.gpus is not given, and no collector saw a GPU")
 
 
-def with_cost(stage: StageResult, prices: PricesConfig | None, target: TargetInfo) -> StageResult:
+def with_cost(stage: StageResult, its_bill: Bill) -> StageResult:
     """The stage with ``cost_per_token`` (of output), ``cost_per_request`` and ``cost_per_hour`` among its resources."""
-    if prices is None:
-        return stage
-    hour = bill(stage, prices, gpus_paid_for(prices, stage, target)).hour
+    hour = its_bill.hour
     found = {
         "cost_per_hour": hour,
         "cost_per_token": _per(hour, stage.metrics.output_tokens_per_second, "USD/token", "no output token"),
@@ -71,16 +70,15 @@ def with_cost(stage: StageResult, prices: PricesConfig | None, target: TargetInf
     return replace(stage, resources={**stage.resources, **found})
 
 
-def run_cost(stages: Sequence[StageResult], prices: PricesConfig | None, target: TargetInfo) -> dict[str, Scalar]:
+def run_cost(stages: Sequence[StageResult], bills: Sequence[Bill]) -> dict[str, Scalar]:
     """Cost over all windows together: each part by the hour, and the whole by a million tokens and by request.
 
     The whole cost is put on output tokens alone, on input tokens alone, and on both: these are three views of one sum,
     not parts of it.
     """
-    if prices is None or not stages:
+    if not bills:
         return {}
     hours = [s.window.seconds / HOUR for s in stages]
-    bills = [bill(s, prices, gpus_paid_for(prices, s, target)) for s in stages]
     found: dict[str, Scalar] = {name: _mean([b.parts[name] for b in bills], hours) for name in bills[0].parts}
     found["cost_per_hour"] = _mean([b.hour for b in bills], hours)
     for kind in ("output", "input", "total"):
@@ -106,12 +104,10 @@ def _network(stage: StageResult, prices: PricesConfig) -> Scalar:
     return rate if isinstance(rate, Absent) else Measured(rate.value * HOUR / 1e9 * prices.network_gb, _USD_HOUR)
 
 
-def _downtime(stage: StageResult, prices: PricesConfig) -> Scalar:
-    """The share of requests that failed, as the share of time without service: a client sees no other."""
+def _downtime(prices: PricesConfig, down: Scalar) -> Scalar:
     if prices.downtime_hour is None:
         return Absent("spec.prices.downtime_hour is not given")
-    rate = stage.metrics.error_rate
-    return rate if isinstance(rate, Absent) else Measured(rate.value * prices.downtime_hour, _USD_HOUR)
+    return down if isinstance(down, Absent) else Measured(down.value * prices.downtime_hour, _USD_HOUR)
 
 
 def _per(hour: Scalar, rate: Scalar, unit: str, none: str, scale: float = 1.0) -> Scalar:

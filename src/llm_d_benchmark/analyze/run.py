@@ -9,9 +9,12 @@ import numpy as np
 
 from ..domain.events import EventType
 from ..domain.result import (
+    Absent,
+    Measured,
     RequestCounts,
     RunResult,
     RunStatus,
+    Scalar,
     StageResult,
     SteadyState,
     TargetInfo,
@@ -22,7 +25,8 @@ from ..domain.samples import Samples
 from .agreement import agreement
 from .api import RunInput
 from .canonical import names, normalise
-from .cost import run_cost, with_cost
+from .comparison.stability import downtime, watched
+from .cost import bill, gpus_paid_for, run_cost, with_cost
 from .diagnosis import diagnose
 from .findings import findings
 from .gather import StageData, gather
@@ -44,7 +48,11 @@ def analyze(run: RunInput) -> RunResult:
     lines, normalised = normalise(Lines.of(Samples.concat(list(run.samples()))))
     target, prices = _target(run.manifest.get("target") or {}, lines), run.config.spec.prices
     limits = {str(k): x for k, x in benchmark.goodput.items()}
-    stages = [with_cost(_with_resources(_stage(d, limits), lines), prices, target) for d in data]
+    stages = [_with_resources(_stage(d, limits), lines) for d in data]
+    bills = [
+        bill(s, prices, gpus_paid_for(prices, s, target), _down(d)) for s, d in zip(stages, data, strict=True) if prices
+    ]
+    stages = [with_cost(s, b) for s, b in zip(stages, bills, strict=True)] if bills else stages
     windows = [d.window for d in data]
     requests = _total([s.metrics.requests_total for s in stages])
     valid = validity(run, windows, stages)
@@ -67,7 +75,7 @@ def analyze(run: RunInput) -> RunResult:
         saturations=knees,
         slos=slos,
         slo_score=score(slos),
-        cost=run_cost(stages, prices, target),
+        cost=run_cost(stages, bills),
         diagnosis=diagnose(stages, valid, run.config),
         agreement=agreement(data, stages, benchmark.load_generators, valid.reasons),
         findings=findings(run, stages, requests, valid.identities, [*normalised, *quality(lines, stages)]),
@@ -102,6 +110,13 @@ def _with_resources(stage: StageResult, lines: Lines) -> StageResult:
     found = resources(lines, stage.window.start, stage.window.end)
     batches = found.pop("batches_per_second")
     return replace(stage, resources=found, metrics=replace(stage.metrics, batches_per_second=batches))
+
+
+def _down(data: StageData) -> Scalar:
+    """Share of the time between the first and the last answer of a stage without a working server."""
+    table = data.table
+    down, seen = downtime(*watched(table["end"], table.labels["status"], table.labels["error_class"]))
+    return Measured(down / seen, "fraction") if seen else Absent("too few requests ended to tell")
 
 
 def _steady(v: View) -> SteadyState:

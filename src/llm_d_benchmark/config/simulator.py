@@ -86,6 +86,11 @@ class SimulatorTargetConfig(Model):
     )
     speed: float = Field(1.0, gt=0, description="real clock: this many times faster than the model says")
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of all replicas."""
+        return self.replicas * self.tensor_parallel_size
+
     @model_validator(mode="after")
     def _consistent(self) -> SimulatorTargetConfig:
         if self.max_num_batched_tokens < self.max_num_seqs:

@@ -55,7 +55,8 @@ def recommend(e: Evidence) -> Recommendation:
 def _from_finals(e: Evidence, candidates: Sequence[Finalist]) -> Recommendation:
     chosen = candidates[0] if len(e.plan.objectives) == 1 else max(candidates, key=_compromise)
     present = next((f for f in e.finals if f.trial is None), None)
-    gain: Gain | Absent = chosen.gains[0] if chosen.gains else Absent("the present configuration was not measured")
+    missing = "the present configuration was not measured" if present is None else "too few rounds of fresh runs"
+    gain: Gain | Absent = chosen.gains[0] if chosen.gains else Absent(missing)
     sure = isinstance(gain, Gain) and gain.low > 0
     if len(e.plan.objectives) > 1:
         sure = bool(chosen.gains) and any(g.low > 0 for g in chosen.gains)
@@ -63,6 +64,8 @@ def _from_finals(e: Evidence, candidates: Sequence[Finalist]) -> Recommendation:
     evidence = [*chosen.runs, *(present.runs if present is not None else ())]
     if not sure and not rescued:
         text = "keep the present configuration: no finalist is better than it beyond the noise"
+        if isinstance(gain, Absent):
+            text = f"inconclusive: {gain.absent}; stay with the present configuration until they can be compared"
         return Recommendation(
             None,
             {},

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
 
+from ..analyze import quantiles
 from ..config.target import TargetConfig
 from ..domain.result import Claim, RunResult
 from ..domain.study import Drift, FactorEffect, Interaction, MethodOutcome, StudyResult, Trial
@@ -151,7 +151,7 @@ def _drift(plan: Plan, ledger: Ledger) -> Drift:
     slope = float(centred @ y / (centred @ centred))
     left = y - y.mean() - slope * centred
     error = math.sqrt(float(left @ left) / (len(points) - 2) / float(centred @ centred))
-    half = float(student.ppf(0.975, len(points) - 2)) * error
+    half = quantiles.student(0.975, len(points) - 2) * error
     change, low, high = (math.expm1(v * span) for v in (slope, slope - half, slope + half))
     if low > 0 or high < 0:
         text = f"{metric} of the unchanged configuration drifted by {change:+.1%} [{low:+.1%}, {high:+.1%}] meanwhile; "

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import t as student
 
+from ..analyze import quantiles
 from ..domain.study import Finalist, Gain, Objective, Settings, StudyMeasurement
 from .ledger import Ledger, standing
 from .plan import Plan
@@ -74,7 +74,7 @@ def gains_of(
         ratios = np.array([math.log(ours[r] / theirs[r]) for r in rounds])
         better = ratios if o.direction == "maximize" else -ratios
         mean = float(better.mean())
-        half = float(student.ppf(0.5 + level / 2, len(rounds) - 1) * better.std(ddof=1) / math.sqrt(len(rounds)))
+        half = float(quantiles.student(0.5 + level / 2, len(rounds) - 1) * better.std(ddof=1) / math.sqrt(len(rounds)))
         gain, low, high = (
             math.expm1(v) if o.direction == "maximize" else -math.expm1(-v) for v in (mean, mean - half, mean + half)
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy.stats import t as student
-
+from ..analyze import quantiles
 from ..domain.study import StudyMeasurement
 from .ledger import Ledger, Standing
 from .plan import Plan
@@ -72,4 +71,4 @@ def _margin(ledger: Ledger, metric: str, runs: int, others: int | None) -> float
     if not degrees:
         return math.inf
     share = 1 / runs + (1 / others if others else 0)
-    return float(student.ppf(LEVEL, degrees)) * sd * math.sqrt(share)
+    return float(quantiles.student(LEVEL, degrees)) * sd * math.sqrt(share)

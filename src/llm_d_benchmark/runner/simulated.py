@@ -61,6 +61,7 @@ def sizer_report(endpoint: str) -> SizerReport:
 def _facts(config: SimulatorTargetConfig, profile: Profile) -> dict[str, Any]:
     return {
         "clock": "virtual",
+        "gpus": config.gpus,
         **config.model_dump(mode="json", exclude_none=True, exclude={"port", "speed", "api_key_env"}),
         "model": profile.model,
         "hardware": profile.hardware,

@@ -81,6 +81,7 @@ def _facts(profile: Profile, config: SimulatorTargetConfig) -> dict[str, Any]:
         "hardware": profile.hardware,
         "profile_source": profile.source,
         "max_model_len": profile.max_model_len,
+        "gpus": config.gpus,
         "num_gpu_blocks": profile.num_gpu_blocks(config),
         "cores": server_cores(),
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ...domain.records import MISSING, ErrorClass, Records
+from ...domain.records import MISSING, ErrorClass, IntArray, Labels, Records
 from .. import quantiles
 from .effects import FloatArray
 
@@ -45,14 +45,17 @@ def downtime(ends: FloatArray, failed: FloatArray) -> tuple[float, float]:
     return down, float(at[-1] - at[0])
 
 
+def watched(ends: IntArray, status: Labels, error_class: Labels) -> tuple[FloatArray, FloatArray]:
+    """``ends`` and ``failed`` of ``downtime``, of requests by their columns; cancelled ones say nothing."""
+    known = (ends != MISSING) & ~status.is_("cancelled")
+    bad = status.is_("failed")
+    for name in NOT_THE_SERVER:
+        bad = bad & ~error_class.is_(str(name))
+    return ends[known] / 1e9, bad[known].astype(float)
+
+
 def outages(parts: Iterable[Records]) -> tuple[float, float]:
-    """``downtime`` of a run from its records; cancelled requests say nothing."""
-    ends, failed = [np.zeros(0)], [np.zeros(0)]
-    for part in parts:
-        known = (part.ints("end") != MISSING) & ~part.labels("status").is_("cancelled")
-        bad = part.labels("status").is_("failed")
-        for name in NOT_THE_SERVER:
-            bad = bad & ~part.labels("error_class").is_(str(name))
-        ends.append(part.ints("end")[known] / 1e9)
-        failed.append(bad[known].astype(float))
+    """``downtime`` of a run from its records."""
+    seen = [watched(p.ints("end"), p.labels("status"), p.labels("error_class")) for p in parts]
+    ends, failed = zip(*seen, strict=True) if seen else ((np.zeros(0),), (np.zeros(0),))
     return downtime(np.concatenate(ends), np.concatenate(failed))
