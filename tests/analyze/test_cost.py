@@ -76,7 +76,7 @@ def test_without_gpus_or_prices_nothing_is_made_up() -> None:
 def test_downtime_is_the_time_without_answers_not_the_share_of_failures() -> None:
     prices = {"prices": {"downtime_hour": 100.0}}
     half = analyze(run_input([make_records(20, failed=10)], stage_events(2.0), spec=prices))
-    # from the end of the first failure that follows another without a success, to the last: 0.9 s less an answer's length
+    # from the end of the first failure in a row to that of the last, of all the time between the first and the last end
     assert value(half.cost["downtime_cost"]) == pytest.approx(100 * 8 / 18, rel=0.02)
     refused = make_records(20, failed=10, error_class="http_429")
     assert value(analyze(run_input([refused], stage_events(2.0), spec=prices)).cost["downtime_cost"]) == 0
