@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import cast
 
 from ..config.spelling import nearest
 from ..config.target import TargetConfig
 from ..domain.errors import ConfigError
+from ..domain.plugins import plugins
 from .api import Target
 
 GROUP = "llm_d_benchmark.targets"
@@ -18,7 +19,7 @@ LATER = {
 
 def available() -> list[str]:
     """Types of target that are installed, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return [*plugins(GROUP)]
 
 
 def create_target(config: TargetConfig) -> Target:
@@ -40,10 +41,9 @@ def create_target(config: TargetConfig) -> Target:
 
 
 def _find(kind: str) -> EntryPoint:
-    for point in entry_points(group=GROUP):
-        if point.name == kind:
-            return point
-    known = available()
+    known = plugins(GROUP)
+    if kind in known:
+        return known[kind]
     if kind in LATER:
         raise ConfigError(f"targets of type '{kind}' are not available in this version", advice=LATER[kind])
     raise ConfigError(

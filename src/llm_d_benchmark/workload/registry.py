@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from ..domain.errors import ConfigError
+from ..domain.plugins import plugins
 from .api import Workload, WorkloadContext
 
 GROUP = "llm_d_benchmark.workloads"
@@ -15,7 +15,7 @@ GROUP = "llm_d_benchmark.workloads"
 
 def available() -> list[str]:
     """Names of the installed workloads."""
-    return sorted({e.name for e in entry_points(group=GROUP)})
+    return [*plugins(GROUP)]
 
 
 def create_workload(options: Mapping[str, Any], context: WorkloadContext) -> Workload:
@@ -25,10 +25,10 @@ def create_workload(options: Mapping[str, Any], context: WorkloadContext) -> Wor
         ConfigError: there is none of that name, or its options are wrong.
     """
     name = str(options.get("type", "synthetic"))
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            workload: Workload = entry.load()(context)
-            return workload
+    entry = plugins(GROUP).get(name)
+    if entry is not None:
+        workload: Workload = entry.load()(context)
+        return workload
     close = difflib.get_close_matches(name, available(), 1)
     raise ConfigError(
         f"no workload '{name}'; there are: {', '.join(available())}",
