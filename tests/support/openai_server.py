@@ -276,7 +276,8 @@ class OpenAIServer:
         text = " ".join(word(k) for k in range(count))
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
         choice |= {"message": {"role": "assistant", "content": text}} if "chat" in path else {"text": text}
-        reply = {"id": "x", "object": "chat.completion", "model": self.model, "choices": [choice]}
+        kind = "chat.completion" if "chat" in path else "text_completion"
+        reply = {"id": "x", "object": kind, "model": self.model, "choices": [choice]}
         request.output_tokens, request.finished = count, True
         if self.usage != "none":
             reply["usage"] = self.usage_of(request.prompt_tokens, count)
@@ -312,7 +313,7 @@ class Stream:
             self._event(self._chunk({"role": "assistant"}))
         if how == "null_delta":
             self._event(self._chunk({"role": "assistant", "content": None, "reasoning_content": None}))
-            self._event({"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": None}]})
+            self._event({**self._chunk({}), "choices": [{"index": 0, "delta": None}]})
         for k, words in enumerate(self._plan()):
             await self._pause(server.ttft + server.itl * k)
             if how == "stall" or (how == "stall_half" and k * 2 >= self._count):
@@ -401,7 +402,8 @@ class Stream:
     def _chunk(self, delta: dict[str, Any], *, finish: str | None = None, usage: bool = False) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
         choice |= {"delta": delta} if self._chat else {"text": delta.get("content") or ""}
-        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": self._server.model}
+        kind = "chat.completion.chunk" if self._chat else "text_completion"
+        chunk = {"id": "x", "object": kind, "created": 1, "model": self._server.model}
         counted = self._server.usage_of(self._request.prompt_tokens, self._request.output_tokens)
         return {**chunk, "choices": [choice], **({"usage": counted} if usage else {})}
 
