@@ -19,6 +19,7 @@ from .config import layers
 from .config.layers import LoadedConfig
 from .domain.comparison import Comparison, RegressionResult
 from .domain.result import RunResult
+from .loadgen.registry import own_file
 from .runner.bus import Observer
 from .runner.options import RunOptions
 from .store import frames
@@ -83,7 +84,7 @@ def load_config(
     Raises:
         ConfigError: with file, line, key and what is allowed.
     """
-    return layers.load_config([Path(f) for f in files], sets=sets, overrides=overrides)
+    return layers.load_config([Path(f) for f in files], sets=sets, overrides=overrides, own_file=own_file)
 
 
 def run(config: LoadedConfig, output: str | Path = "results", *, observers: Sequence[Observer] = ()) -> Run:

@@ -15,6 +15,7 @@ from llm_d_benchmark.analyze.run import analyze
 from llm_d_benchmark.domain.events import Event, EventType
 from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.domain.result import Agreement, Difference, Measured, MetricAgreement, RunResult
+from llm_d_benchmark.loadgen.registry import known_of
 
 from ..support.records import START, S, make_records, run_input, stage_events
 
@@ -32,7 +33,8 @@ def ran(*stages: tuple[str, Records, dict[str, Any]], seconds: float = 40.0) -> 
         events.append(Event(EventType.GENERATOR_START, begun, {"generator": name, "index": position}))
         for e in made:
             more = {"generator": name} if e.type is EventType.STAGE_START else {}
-            more |= {"told": told} if told and e.type is EventType.STAGE_END else {}
+            if e.type is EventType.STAGE_END:
+                more |= {"known": dict(known_of(name)), **({"told": told} if told else {})}
             events.append(Event(e.type, e.time, {**e.data, **more}))
     generators = [{"type": name} for name, _, _ in stages]
     spec = {"benchmark": {"load_generators": generators}}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_d_benchmark.config.layers import LoadedConfig, load_config
+from llm_d_benchmark.loadgen.registry import own_file
 
 LOAD = "spec.benchmark.load_generators.0.config"
 
@@ -16,4 +17,4 @@ def load_text(tmp_path: Path, *texts: str, **options: Any) -> LoadedConfig:
     for name, text in zip("abcdef", texts, strict=False):
         files.append(tmp_path / f"{name}.yaml")
         files[-1].write_text(text)
-    return load_config(files, **{"env": {}, **options})
+    return load_config(files, **{"env": {}, "own_file": own_file, **options})

@@ -9,6 +9,7 @@ import pytest
 
 from llm_d_benchmark.config.layers import LoadedConfig, load_config, load_resolved
 from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.loadgen.registry import own_file
 
 from .loading import load_text
 
@@ -21,7 +22,7 @@ TOOLS = {
 
 
 def example(name: str) -> LoadedConfig:
-    return load_config([EXAMPLES / f"{name}.yaml"], env={}, load_generator=TOOLS[name])
+    return load_config([EXAMPLES / f"{name}.yaml"], env={}, load_generator=TOOLS[name], own_file=own_file)
 
 
 def said(loaded: LoadedConfig) -> dict[str, Any]:

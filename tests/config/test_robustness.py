@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llm_d_benchmark.config.layers import load_config
 from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.loadgen.registry import own_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DOCUMENTS = [yaml.safe_load(p.read_text()) for p in sorted(EXAMPLES.glob("**/*.yaml"))]
@@ -64,7 +65,7 @@ def test_a_damaged_document_is_a_config_error_at_worst(tmp_path: Path, data: st.
     )
     overrides = data.draw(st.sampled_from([None, {"spec": {"target": {"existing": {"model": "m"}}}}]))
     with contextlib.suppress(ConfigError):
-        load_config([path], env={}, load_generator=picked, sets=sets, overrides=overrides)
+        load_config([path], env={}, load_generator=picked, sets=sets, overrides=overrides, own_file=own_file)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,9 +6,8 @@ them explains stays unexplained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from ..domain.result import Absent, Difference, Distribution, Measured, Metrics, Reason, Scalar, Why
 from .readings import Compared, Measurement
@@ -19,26 +18,6 @@ SHARE = 0.2
 """Nor does one that differs by less than this part of what it should explain."""
 BURSTINESS = 0.2
 """Coefficients of variation of the sent gaps that differ by less are the same arrivals."""
-
-NOTES: Mapping[tuple[str, str], str] = MappingProxyType(
-    {
-        ("guidellm", "concurrency"): "guidellm caps its streams in each worker process (of 512 a server saw 172)",
-        ("aiperf", "concurrency"): "aiperf does not keep every stream busy (of 512 a server saw 451)",
-        ("fmperf", "concurrency"): "fmperf opens a new connection for every request",
-        ("inference-perf", "arrivals"): "inference-perf draws exponential gaps for 'constant', too",
-        ("aiperf", "token_counts"): "aiperf re-tokenises answers unless it is told to take the server's usage",
-        ("inference-perf", "chunks"): "inference-perf splits the text of a chunk by its own tokenizer",
-    }
-)
-"""What is known of a tool, by the cause that it comes under; told beside the evidence, never without it."""
-
-DEFINITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
-    {
-        ("guidellm", "tpot"): "guidellm weights the time per output token by tokens, not by requests",
-        ("inference-perf", "itl"): "inference-perf splits chunk gaps on re-tokenised text",
-    }
-)
-"""Where a tool's own figure of a metric is defined otherwise than ours."""
 
 _LATENCY = ("ttft", "tpot", "itl", "e2e")
 _THROUGHPUT = ("output_tokens_per_second", "requests_per_second")
@@ -81,9 +60,14 @@ def _name(m: Measurement) -> str:
     return m.result.load_generator
 
 
+def _known(m: Measurement, code: str) -> str | None:
+    """What the events say is known of the tool under that code; told beside the evidence, never without it."""
+    return m.data.window.known.get(code)
+
+
 def _notes(code: str, *tools: Measurement) -> str:
     """What is known of these tools under that cause."""
-    found = [NOTES[_name(m), code] for m in tools if (_name(m), code) in NOTES]
+    found = [note for m in tools if (note := _known(m, code)) is not None]
     return "".join(f"; {note}" for note in dict.fromkeys(found))
 
 
@@ -233,14 +217,15 @@ def _connections(pair: Pair) -> Iterator[Why]:
     if pair.base not in ("ttft", "e2e"):
         return
     slow, fast = (pair.second, pair.first) if pair.difference > 0 else (pair.first, pair.second)
-    setups = [(m.metrics.connect, _name(m)) for m in (fast, *pair.group)]
-    measured = [(d.mean, name) for d, name in setups if isinstance(d, Distribution) and name != "fmperf"]
+    note = _known(slow, "connections")
+    others = [m for m in (fast, *pair.group) if _known(m, "connections") is None]
+    measured = [(d.mean, _name(m)) for m in others if isinstance(d := m.metrics.connect, Distribution)]
     ttfts = [m.metrics.ttft.at("p50") if isinstance(m.metrics.ttft, Distribution) else None for m in (slow, fast)]
-    if _name(slow) != "fmperf" or not measured or ttfts[0] is None or ttfts[1] is None:
+    if note is None or not measured or ttfts[0] is None or ttfts[1] is None:
         return
     (setup, by), apart = measured[0], ttfts[0] - ttfts[1]
     if 0.3 * apart <= setup <= 3 * apart:
-        text = f"fmperf opens a connection for every request and counts it in: {setup * 1e3:.3g} ms as {by} measured it"
+        text = f"{note}: {setup * 1e3:.3g} ms as {by} measured it"
         yield Why("connections", f"{text}, of {apart * 1e3:.3g} ms between the two")
 
 
@@ -248,7 +233,7 @@ def _definition(pair: Pair) -> Iterator[Why]:
     """A tool's own figure, of which there are no requests to compute ours from."""
     for m in pair.both:
         found = getattr(m.metrics, pair.base)
-        note = DEFINITIONS.get((_name(m), pair.base))
+        note = _known(m, f"definition.{pair.base}")
         if note and isinstance(found, Distribution) and found.limits == "reported":
             yield Why("definition", f"{_name(m)} kept no requests, so this is its own figure; {note}")
 

@@ -11,6 +11,7 @@ from ..domain.records import MISSING
 from .api import RunInput
 
 _S = 1_000_000_000
+_OF_TOOLS = ("told", "known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class StageWindow:
         ended: false where STAGE_END is missing and the window was derived.
         position: of the load generator in the configuration; None where the events do not tell.
         told: what an external tool itself says of the stage, see ``EventType.STAGE_END``.
+        known: what is known of the tool that makes it measure otherwise, by cause.
     """
 
     index: int
@@ -35,6 +37,7 @@ class StageWindow:
     ended: bool
     told: Mapping[str, Any] = field(default_factory=dict)
     position: int | None = None
+    known: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -92,8 +95,9 @@ def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None
     if ends:
         start = max(int(e.data["window_start"]) for e in ends)
         end = min(int(e.data["window_end"]) for e in ends)
-        told: Mapping[str, Any] = next((e.data["told"] for e in ends if isinstance(e.data.get("told"), Mapping)), {})
-        return StageWindow(index, generator, plan, start, max(start, end), len(ends) >= len(starts), told)
+        told, known = (next((e.data[k] for e in ends if isinstance(e.data.get(k), Mapping)), {}) for k in _OF_TOOLS)
+        whole = len(ends) >= len(starts)
+        return StageWindow(index, generator, plan, start, max(start, end), whole, told, known=known)
     begun = max(int(e.data.get("start", e.time)) for e in starts)
     start = begun + round(float(plan.get("warmup") or 0.0) * _S)
     end = seen if seen is not None else start

@@ -5,16 +5,39 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..domain.errors import ConfigError
 from ..domain.quantities import parse_duration
 from ..domain.schedule import Shard
 
+if TYPE_CHECKING:
+    from ..config.layers import LoadedConfig
+
 FAIL_ON = ("slo", "regression", "invalid")
+
+
+def load(
+    files: Sequence[Path] | None,
+    *,
+    sets: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    load_generator: str | None = None,
+) -> LoadedConfig:
+    """The configuration of these files, also of those that are a load generator's own.
+
+    Raises:
+        ConfigError: see ``load_config``.
+    """
+    from ..config.layers import load_config
+    from ..loadgen.registry import own_file
+
+    return load_config(
+        files or [], sets=sets or [], overrides=overrides, load_generator=load_generator, own_file=own_file
+    )
 
 
 def target_overrides(url: str | None, model: str | None, target: str | None) -> dict[str, Any]:

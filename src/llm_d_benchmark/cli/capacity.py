@@ -55,7 +55,6 @@ def capacity(
     """
     if context.invoked_subcommand is not None:
         return None
-    from ..config.layers import load_config
     from ..domain.errors import ConfigError
     from ..report.capacity import lines, render_files, to_json
     from ..report.capacity_page import render_html
@@ -65,7 +64,7 @@ def capacity(
 
     if not config and not runs and not sets:
         raise ConfigError("there is nothing to plan for", advice="give -c FILE; examples/capacity.yaml is one")
-    loaded = load_config(config or [], sets=sets or [])
+    loaded = parse.load(config, sets=sets)
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning.message}", err=True)
     found = make_plan(loaded.config, runs or [], check=check, say=lambda text: typer.echo(text, err=True))

@@ -36,9 +36,9 @@ def group() -> None:
 def _load(
     files: list[Path] | None, config: list[Path] | None, sets: list[str] | None, generator: str | None
 ) -> LoadedConfig:
-    from ..config.layers import load_config
+    from . import arguments as parse
 
-    return load_config([*(files or []), *(config or [])], sets=sets or [], load_generator=generator)
+    return parse.load([*(files or []), *(config or [])], sets=sets, load_generator=generator)
 
 
 def _print_findings(findings: list[Finding]) -> None:

@@ -42,12 +42,11 @@ def doctor(
     import asyncio
     import json
 
-    from ..config.layers import load_config
     from ..domain.errors import ExitCode
     from ..target.doctor import diagnose
     from . import arguments
 
-    loaded = load_config(config or [], overrides=arguments.target_overrides(url, model, target))
+    loaded = arguments.load(config, overrides=arguments.target_overrides(url, model, target))
     findings = [*loaded.warnings, *asyncio.run(diagnose(loaded.config, _target(loaded)))]
     wrong = any(f.severity == "error" for f in findings)
     if json_output:

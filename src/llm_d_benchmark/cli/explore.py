@@ -53,7 +53,6 @@ def explore(
 
       llm-d-benchmark explore -c examples/explore.yaml --resume results/STUDY
     """
-    from ..config.layers import load_config
     from ..report.progress import make_progress
     from ..runner.explore import ExploreOptions
     from ..runner.explore import explore as run_study
@@ -62,7 +61,7 @@ def explore(
     from .interrupt import until_signal
 
     overrides = parse.target_overrides(url, model, "simulator" if virtual else target)
-    loaded = load_config(config or [], sets=sets or [], overrides=overrides, load_generator=load_generator)
+    loaded = parse.load(config, sets=sets, overrides=overrides, load_generator=load_generator)
     if virtual:
         loaded = in_virtual_time(loaded)
     options = ExploreOptions(

@@ -15,7 +15,7 @@ def import_(
         typer.Option(
             "--from",
             metavar="TOOL",
-            help="Who wrote them: guidellm, inference-perf, aiperf, fmperf, vllm-bench, llm-d-report; default: found "
+            help="Who wrote them: an external load generator (see 'generators list') or llm-d-report; default: found "
             "out. Once for all paths, or once for each.",
         ),
     ] = None,

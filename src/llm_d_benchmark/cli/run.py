@@ -75,14 +75,10 @@ def run(
 
       llm-d-benchmark run -c benchmark-config.yaml -o results --fail-on slo,invalid
     """
-    from ..config.layers import load_config
     from . import arguments as parse
 
-    loaded = load_config(
-        config or [],
-        sets=sets or [],
-        overrides=parse.target_overrides(url, model, target),
-        load_generator=load_generator,
+    loaded = parse.load(
+        config, sets=sets, overrides=parse.target_overrides(url, model, target), load_generator=load_generator
     )
     part = parse.shard(shard)
     if dry_run:

@@ -16,6 +16,7 @@ from ..domain.events import Finding, Severity
 from . import assign
 from .defaults import fill
 from .explain import validate
+from .foreign.own import OwnFileOf
 from .foreign.read import is_of, own_keys
 from .model import BenchmarkConfig
 from .paths import Path as KeyPath
@@ -67,6 +68,10 @@ class LoadedConfig:
         return secrets_of(resolve_target(self.config))
 
 
+def _no_own_file(_: str) -> None:
+    return None
+
+
 def load_config(
     files: Sequence[Path],
     *,
@@ -74,6 +79,7 @@ def load_config(
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     load_generator: str | None = None,
+    own_file: OwnFileOf = _no_own_file,
 ) -> LoadedConfig:
     """Load configuration files, later over earlier: mappings merge key by key, lists and values are replaced.
 
@@ -84,18 +90,19 @@ def load_config(
         overrides: nested values of other flags (--url, --model, --target), over everything else.
         load_generator: run only the generators of this type; a file without ``kind`` that is no known block is then
             its configuration. List positions in ``sets`` count the generators that are left.
+        own_file: how a generator's own files are read.
 
     Raises:
         ConfigError: every mistake, with file, line, key and what is allowed.
     """
     findings: list[Finding] = []
-    document, own = _read(files, load_generator, findings)
-    own, found = _translated(own, load_generator, findings)
+    document, own = _read(files, load_generator, own_file, findings)
+    own, found = _translated(own, load_generator, own_file, findings)
     if not has_generator_list(document):
         validate(document)  # its errors say more than a step that stumbles over the wrong kind of value
     if load_generator is not None:
         document = pick_generator(document, load_generator, own, findings)
-    document = _with_config_files(document, findings)
+    document = _with_config_files(document, own_file, findings)
     if found and document.get("spec", "target") is None and not _names_target(overrides):
         document = put(document, ("spec", "target"), Node({"existing": found[0]}, found[0].origin))
     environment = os.environ if env is None else env
@@ -115,10 +122,12 @@ def load_resolved(text: str, name: str = "config.yaml") -> BenchmarkConfig:
     return _finish(to_document(read_text(text, name), []), []).config
 
 
-def _read(files: Sequence[Path], load_generator: str | None, findings: list[Finding]) -> tuple[Node, list[Node]]:
+def _read(
+    files: Sequence[Path], load_generator: str | None, own_file: OwnFileOf, findings: list[Finding]
+) -> tuple[Node, list[Node]]:
     """The merged documents, and the files that are the picked generator's own configuration."""
     trees = _all([lambda f=f: read_file(f) for f in files])  # type: ignore[misc]
-    own = [t for t in trees if load_generator is not None and _is_own(load_generator, t)]
+    own = [t for t in trees if load_generator is not None and _is_own(load_generator, t, own_file)]
     documents = _all([lambda t=t: to_document(t, findings) for t in trees if t not in own])  # type: ignore[misc]
     document = Node({}, "the configuration")
     for layer in documents:
@@ -126,13 +135,18 @@ def _read(files: Sequence[Path], load_generator: str | None, findings: list[Find
     return document, own
 
 
-def _is_own(load_generator: str, file: Node) -> bool:
-    return is_generator_config(file) or is_of(load_generator, file, ENVELOPE | BLOCKS)
+def _is_own(load_generator: str, file: Node, own_file: OwnFileOf) -> bool:
+    return is_generator_config(file) or is_of(own_file(load_generator), file, ENVELOPE | BLOCKS)
 
 
-def _translated(own: Sequence[Node], tool: str | None, findings: list[Finding]) -> tuple[list[Node], list[Node]]:
+def _translated(
+    own: Sequence[Node], tool: str | None, own_file: OwnFileOf, findings: list[Finding]
+) -> tuple[list[Node], list[Node]]:
     """A tool's own files as common keys and ``native``, and the targets that they name."""
-    read = _all([lambda f=f: own_keys(str(tool), f, LOAD_SPELLINGS, findings) for f in own])  # type: ignore[misc]
+    if tool is None or not own:
+        return [], []
+    form = own_file(tool)
+    read = _all([lambda f=f: own_keys(tool, form, f, LOAD_SPELLINGS, findings) for f in own])  # type: ignore[misc]
     return [keys for keys, _ in read], [target for _, target in read if target is not None]
 
 
@@ -157,7 +171,7 @@ def _all(steps: Sequence[Callable[[], T]]) -> list[T]:
     return results
 
 
-def _with_config_files(document: Node, findings: list[Finding]) -> Node:
+def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Finding]) -> Node:
     """Each generator's keys over those of the file that spec.load_generators.NAME.config_file names."""
     for i, kind in enumerate(generator_types(document)):
         named = document.get("spec", "load_generators", kind, "config_file")
@@ -174,7 +188,7 @@ def _with_config_files(document: Node, findings: list[Finding]) -> Node:
             )
             continue
         config = document.get(*GENERATORS, i, "config")
-        base = load_keys(own_keys(kind, read_file(path), LOAD_SPELLINGS, findings)[0])
+        base = load_keys(own_keys(kind, own_file(kind), read_file(path), LOAD_SPELLINGS, findings)[0])
         document = put(document, (*GENERATORS, i, "config"), base if config is None else merge(base, config))
     return document
 

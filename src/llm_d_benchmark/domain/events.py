@@ -23,7 +23,8 @@ class EventType(StrEnum):
     """stage, start, load_end (last request released), end (all answered or cut), window_start, window_end (epoch ns),
     reason: duration | requests | drained | interrupted | exhausted;
     of an external tool also ``told``, what it says of the stage itself (``NativeStage.told``): {reported: {figure:
-    {value, unit}}, counts: {outcome: n}, records, version}; records is false where these figures are all there is"""
+    {value, unit}}, counts: {outcome: n}, records, version}; records is false where these figures are all there is;
+    and ``known``, what makes the tool measure otherwise: {cause: text} (``Adapter.known``)"""
     INTERVAL = "interval"
     """stage, start, end (epoch ns, nominally 1 s), sent, succeeded, failed, cancelled, in_flight, chunks,
     output_tokens, ttft_ms_p50 (absent where nothing finished), errors: {class: n},

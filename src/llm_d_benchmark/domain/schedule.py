@@ -57,7 +57,8 @@ class Load:
     ``rate`` alone is an open loop; ``concurrency`` alone a closed loop; both an open loop with that cap.
 
     Attributes:
-        arrival: the arrival process as configured: {type: constant | poisson | gamma | trace | ramp | ..., ...}.
+        arrival: the arrival process as configured: {type: constant | poisson | gamma | trace | ramp | ..., ...};
+            ``unknown`` of results that do not tell.
         ramp_s: closed loop: seconds over which the users start.
     """
 
@@ -73,9 +74,9 @@ class Load:
     def label(self) -> str:
         """Short text for tables: ``10/s poisson``, ``c=8``, ``10/s, cap 8``."""
         if not self.open_loop:
-            return f"c={self.concurrency}"
+            return "load not told" if self.concurrency is None else f"c={self.concurrency}"
         kind = str(self.arrival.get("type", "constant"))
-        text = f"{self.rate:g}/s {kind}" if self.rate is not None else kind
+        text = kind if self.rate is None else f"{self.rate:g}/s" if kind == "unknown" else f"{self.rate:g}/s {kind}"
         return f"{text}, cap {self.concurrency}" if self.concurrency else text
 
     def to_dict(self) -> dict[str, Any]:

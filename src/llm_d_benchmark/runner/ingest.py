@@ -185,7 +185,7 @@ def _stage(index: int, native: NativeStage) -> Stage:
         concurrency=int(concurrency) if isinstance(concurrency, int | float) and 1 <= concurrency < math.inf else None,
         arrival=kind,
     )
-    if load.rate is None and load.concurrency is None:
+    if load.rate is None and load.concurrency is None and not load.open_loop:
         load = replace(load, arrival={"type": "unknown"})
     streaming = True if native.records is None else bool(native.records.bools("streaming").any())
     return Stage(index, native.name, load, streaming=streaming, endpoint=str(told.get("endpoint", "unknown")))
@@ -302,7 +302,7 @@ def _events(results: Sequence[NativeResult], placed: Sequence[_Placed]) -> Itera
 
 
 def _stage_events(one: _Placed) -> Iterator[Event]:
-    plan = one.stage.to_dict() | {"label": _label(one.stage.load)}
+    plan = one.stage.to_dict() | {"label": one.stage.load.label()}
     index = one.stage.index
     tool = {"name": one.tool, "version": one.version}
     data = {"stage": index, "generator": one.tool, **plan, "start": one.start, "tool": tool}
@@ -313,14 +313,9 @@ def _stage_events(one: _Placed) -> Iterator[Event]:
         yield from interval_events(one.records, index, one.start)
     bounds = {"start": one.start, "load_end": one.end, "end": one.end, "window_start": one.start}
     told = {**one.native.told(one.version), "records": one.records is not None}
-    ended = {"stage": index, **bounds, "window_end": one.end, "reason": "imported", "told": told}
+    known = dict(generators.known_of(one.tool))
+    ended = {"stage": index, **bounds, "window_end": one.end, "reason": "imported", "told": told, "known": known}
     yield Event(EventType.STAGE_END, one.end, ended)
-
-
-def _label(load: Load) -> str:
-    if load.arrival.get("type") != "unknown" or (load.rate is None and load.concurrency is not None):
-        return load.label()
-    return "load not told" if load.rate is None else f"{load.rate:g}/s"
 
 
 def _unknown_client(results: Sequence[NativeResult]) -> Finding:

@@ -18,7 +18,7 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.aiperf import SECRET, AIPerf
+from llm_d_benchmark.loadgen.aiperf.generator import SECRET, AIPerf
 
 from .live import API_KEY, assert_true, run_live, tool_stage
 

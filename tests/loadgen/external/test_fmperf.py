@@ -19,7 +19,7 @@ from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.schedule import Load, Stage
 from llm_d_benchmark.loadgen.external import process
-from llm_d_benchmark.loadgen.fmperf import FMPerf
+from llm_d_benchmark.loadgen.fmperf.generator import FMPerf
 from llm_d_benchmark.runner.options import RunOptions
 from llm_d_benchmark.runner.run import run
 from llm_d_benchmark.runner.smoke import smoke
@@ -152,7 +152,7 @@ def test_texts_are_taken_out_and_the_rest_parses_as_before(tmp_path: Path, monke
     (tmp_path / "results.json").write_text(json.dumps({"results": FAILURES, "energy": {}}))
     (tmp_path / "results_wid0").write_text(json.dumps(FAILURES))
     before = TOOL.parse(tmp_path).stages[0]
-    monkeypatch.setattr("llm_d_benchmark.loadgen.fmperf_results.BLOCK", 700)
+    monkeypatch.setattr("llm_d_benchmark.loadgen.fmperf.results.BLOCK", 700)
     assert TOOL.parse(tmp_path).stages[0].counts == before.counts, "cut into blocks or not"
     TOOL.tidy(tmp_path)
     left = (tmp_path / "results.json").read_text()

@@ -19,10 +19,9 @@ from llm_d_benchmark.domain.endpoint import Endpoint, Secret
 from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
-from llm_d_benchmark.loadgen.external import process
+from llm_d_benchmark.loadgen.external import generator, process
 from llm_d_benchmark.loadgen.external.guard import MARK
-from llm_d_benchmark.loadgen.external.lengths import shorter, without_template
-from llm_d_benchmark.loadgen.external.plan import options
+from llm_d_benchmark.loadgen.external.plan import options, shorter, without_template
 from llm_d_benchmark.workload.replay import STAGE_IDS
 from llm_d_benchmark.workload.synthetic import SyntheticOptions
 from tests.loadgen.external.tools import FakeTool
@@ -37,6 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache of whoever runs the tests is not touched, and what does not end by itself is not waited for long."""
     monkeypatch.setenv("LLM_D_BENCHMARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(process, "GRACE_S", 0.7)
+    monkeypatch.setattr(generator, "WRITE_S", 0.7)
 
 
 def run(folder: Path, *stages: Stage, stop_after: float | None = None, **more: Any) -> Ran:
@@ -206,6 +206,16 @@ def test_stop_ends_the_whole_tree_and_keeps_what_was_left(tmp_path: Path, native
     assert end["reason"] == "interrupted"
 
 
+@pytest.mark.parametrize("how", [{"stop_after": 1.5}, {"native": {"time_limit": 1.5}}])
+def test_a_tool_is_asked_to_write_what_it_has_before_it_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(generator, "WRITE_S", 20.0)
+    ran = run(tmp_path, closed(), **{**how, "native": {"late": 60, **how.get("native", {})}})
+    assert len(ran.records) == 10
+    assert "interrupted" in (tmp_path / "stage-0" / "fake.log").read_text()
+
+
 def test_a_tool_that_is_stopped_before_it_wrote_anything(tmp_path: Path) -> None:
     ran = run(tmp_path, closed(), closed(index=1), native={"sleep": 60, "results": False}, stop_after=1.0)
     assert ran.error is None
@@ -226,8 +236,11 @@ def test_the_time_limit(tmp_path: Path) -> None:
     began = time.monotonic()
     ran = run(tmp_path, closed(), native={"sleep": 60, "time_limit": "1500ms"})
     assert time.monotonic() - began < 15
-    assert "time_limit" in findings(ran)
+    assert isinstance(ran.error, GeneratorError)
+    assert "time limit of 1.5 s; the 10 requests" in ran.error.message
     assert len(ran.records) == 10
+    (end,) = ran.of(EventType.STAGE_END)
+    assert end["reason"] == "interrupted"
     none = run(tmp_path / "none", closed(), native={"sleep": 60, "results": False, "time_limit": 1})
     assert isinstance(none.error, GeneratorError)
     assert "time limit" in none.error.message

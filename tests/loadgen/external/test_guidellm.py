@@ -17,7 +17,7 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.guidellm import SCENARIO, GuideLLM
+from llm_d_benchmark.loadgen.guidellm.generator import SCENARIO, GuideLLM
 
 from .live import API_KEY, matched, run_live, tool_stage
 

@@ -19,7 +19,7 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.inference_perf import HEADERS_ENV, LAUNCH, SECONDS_ENV, InferencePerf
+from llm_d_benchmark.loadgen.inference_perf.generator import HEADERS_ENV, LAUNCH, SECONDS_ENV, InferencePerf
 
 from .live import API_KEY, assert_true, run_live, tool_stage
 

@@ -18,8 +18,8 @@ from llm_d_benchmark.domain.errors import ConfigError, GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.vllm_bench import LAUNCH, SECONDS_ENV, VllmBench
-from llm_d_benchmark.loadgen.vllm_bench_results import NOT_SENT
+from llm_d_benchmark.loadgen.vllm_bench.generator import LAUNCH, SECONDS_ENV, VllmBench
+from llm_d_benchmark.loadgen.vllm_bench.results import NOT_SENT
 
 from .live import API_KEY, assert_true, run_live, tool_stage
 
@@ -32,9 +32,9 @@ GAMMA = {"type": "gamma", "burstiness": 0.5}
 def options(folder: Path, settings: dict[str, Any], **endpoint: Any) -> dict[str, list[str]]:
     """The command line of a stage, as values by option."""
     (invocation,) = TOOL.invocations(tool_stage(TOOL, folder, settings, **endpoint))
-    assert list(invocation.argv[:3]) == ["/env/bin/vllm", "bench", "serve"]
+    assert list(invocation.argv[:2]) == ["/env/bin/python", LAUNCH]
     out: dict[str, list[str]] = {}
-    for word in invocation.argv[3:]:
+    for word in invocation.argv[2:]:
         if word.startswith("--"):
             out[word] = []
         else:

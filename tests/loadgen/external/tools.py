@@ -20,8 +20,7 @@ from llm_d_benchmark.loadgen.external.api import (
     ToolStage,
 )
 from llm_d_benchmark.loadgen.external.generator import ExternalLoadGenerator
-from llm_d_benchmark.loadgen.external.keys import common_findings, tool_keys
-from llm_d_benchmark.loadgen.external.plan import options
+from llm_d_benchmark.loadgen.external.plan import common_findings, options, tool_keys
 from llm_d_benchmark.loadgen.external.rows import failure, to_records
 from llm_d_benchmark.workload.synthetic import SyntheticOptions
 
@@ -42,6 +41,11 @@ for i in range(plan["requests"]):
     sent = start + i * plan["gap_ns"]
     rows.append({"input": plan["input"], "sent": sent, "first": sent + 20_000_000, "end": sent + plan["length_ns"],
                  "ok": i % 5 != 4 or not plan.get("fail"), "secret": os.environ.get("TOOL_KEY", "")})
+if plan.get("late"):  # writes only at its end, which an interrupt brings about
+    try:
+        time.sleep(plan["late"])
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
 if plan.get("results", True):
     json.dump(rows, open("results.json", "w"))
 print("x" * plan.get("noise", 0), flush=True)

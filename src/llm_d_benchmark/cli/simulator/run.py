@@ -44,13 +44,12 @@ def run(
       --set spec.target.simulator.tensor_parallel_size=4
       --set spec.benchmark.load_generators.0.config.concurrency=64
     """
-    from ...config.layers import load_config
     from ...domain.schedule import Shard
     from ...runner.options import RunOptions
     from ...runner.virtual import in_virtual_time
     from .. import arguments as parse
 
-    loaded = load_config(config or [], sets=sets or [], overrides={"spec": {"target": {"type": "simulator"}}})
+    loaded = parse.load(config, sets=sets, overrides={"spec": {"target": {"type": "simulator"}}})
     loaded = in_virtual_time(loaded)
     if dry_run:
         return show_plan(loaded, Shard(), json_output)

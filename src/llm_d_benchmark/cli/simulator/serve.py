@@ -33,16 +33,16 @@ def serve(
       llm-d-benchmark simulator serve --set spec.target.simulator.profile=llama-3.1-70b/h100 --set
       spec.target.simulator.tensor_parallel_size=4 --set spec.target.simulator.replicas=2 --port 9000
     """
-    from ...config.layers import load_config
     from ...config.resolve import resolve_target
     from ...domain.errors import ConfigError
     from ...simulator.server.serve import run
     from ...simulator.server.sockets import listen
+    from .. import arguments as parse
 
     given: dict[str, Any] = {"type": "simulator"}
     if port:
         given["simulator"] = {"port": port}
-    loaded = load_config(config or [], sets=sets or [], overrides={"spec": {"target": given}})
+    loaded = parse.load(config, sets=sets, overrides={"spec": {"target": given}})
     settings = resolve_target(loaded.config).simulator
     if settings is None:
         raise ConfigError("the configuration describes no simulator", advice="spec.target: {simulator: {...}}")

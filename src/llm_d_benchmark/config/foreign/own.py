@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,29 @@ class Section:
             node = self.take(theirs)
             if node is not None:
                 to[ours] = node
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """How a tool's own configuration file is recognised and read; a load generator states it as ``own_file``.
+
+    Attributes:
+        keys: at its top, that no other file has.
+        read: takes out of it what can be said otherwise; the keys that it leaves there go to the tool as they are.
+        within: keys below a key that our documents have, too, such as ``spec``.
+        shared: keys with the name of a common key, whose values are the tool's where others of its keys are there.
+        dashes: whether keys may be written with dashes.
+    """
+
+    keys: frozenset[str]
+    read: Callable[[Section], Own]
+    within: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+    dashes: bool = False
+
+
+OwnFileOf = Callable[[str], OwnFile | None]
+"""The own file of a load generator by its name; None where it has none."""
 
 
 def number(node: Node, what: str) -> float:

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ...config.foreign.own import OwnFile
 from ...config.load import LoadConfig
 from ...domain.endpoint import Endpoint
 from ...domain.events import Finding
@@ -155,12 +157,18 @@ class NativeResult:
 
 
 class Adapter(ABC):
-    """Translates our configuration into a tool's own form, and its results into ours."""
+    """All that is known of one tool: how our configuration becomes its own, and its results ours."""
 
     name: ClassVar[str]
     requirement: ClassVar[Requirement]
     default_endpoint: ClassVar[str] = "chat"
     """``chat`` or ``completions``, where the configuration does not say."""
+    own_file: ClassVar[OwnFile | None] = None
+    """How a configuration file of the tool's own is read; None: its keys go to the tool as they are."""
+    known: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What makes the tool measure otherwise, by the cause under which the agreement report tells it where there is
+    evidence: ``concurrency``, ``arrivals``, ``token_counts``, ``chunks``, ``connections`` (docs/agreement.md), and
+    ``definition.METRIC`` of a figure of its own that is not defined as ours."""
 
     @abstractmethod
     def check(self, config: LoadConfig) -> Sequence[Finding]:

@@ -23,17 +23,17 @@ from ..api import LoadJob
 from ..native.outcome import OutcomeMeter
 from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, ToolStage
 from .environments import locate, not_there
-from .keys import ENVIRONMENT, TIME_LIMIT
-from .lengths import with_template, without_template
-from .observed import as_observed
+from .plan import ENVIRONMENT, TIME_LIMIT, without_template
 from .process import ToolProcess, log_tail, redact
-from .stage import batches, interval_events, numbered, share, times_of
+from .stage import as_observed, batches, interval_events, numbered, share, times_of, with_template
 from .tokenizer import tokenizer_folder
 
 POLL_S = 0.1
 INTERVAL_NS = 1_000_000_000
 STARTUP_S = 180.0
 """What a tool may take over its planned load: starting, making prompts, writing results."""
+WRITE_S = 10.0
+"""What a tool that is interrupted may take to write what it has."""
 DELAY_LIMIT_S = 0.010
 NO_DATA = (
     "check the load generator's configuration (its native form is beside its log)\n"
@@ -139,7 +139,10 @@ class _StageRun:
             meter = OutcomeMeter()
             meter.add(records)
             self.outcome = meter.outcome(self.stage, times, self.job.goodput, delay_limit_s=DELAY_LIMIT_S)
-        yield Event(EventType.STAGE_END, times.end, {"stage": self.stage.index, **times.to_dict(), "told": told})
+        of_tool = {"told": told, "known": dict(self.adapter.known)}
+        yield Event(EventType.STAGE_END, times.end, {"stage": self.stage.index, **times.to_dict(), **of_tool})
+        if self._ended.limit:
+            raise self._too_long(len(records))
 
     @property
     def _cut(self) -> bool:
@@ -171,8 +174,7 @@ class _StageRun:
             tokenizer=tokenizer,
             goodput=self.job.goodput,
         )
-        limit = time_limit(self.stage, self.job)
-        deadline = None if limit is None else time.monotonic() + limit
+        deadline = time.monotonic() + time_limit(self.stage, self.job)
         for invocation in self.adapter.invocations(tool_stage):
             with disk(f"{self.folder} cannot be written"):
                 self._write(invocation)
@@ -181,7 +183,7 @@ class _StageRun:
             if self._cut:
                 break
 
-    async def _command(self, invocation: Invocation, deadline: float | None) -> AsyncIterator[Event]:
+    async def _command(self, invocation: Invocation, deadline: float) -> AsyncIterator[Event]:
         process = await ToolProcess.start(
             invocation.argv, env=invocation.env, cwd=self.folder, log=self.log, hide=self.hide
         )
@@ -191,7 +193,7 @@ class _StageRun:
                 if self.job.stop.is_set():
                     self._ended.stopped = True
                     break
-                if deadline is not None and time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     self._ended.limit = True
                     break
                 if (now := self._now()) - told >= INTERVAL_NS:
@@ -199,6 +201,8 @@ class _StageRun:
                     told = now
                     yield Event(EventType.INTERVAL, now, data)
             self._ended.code = code
+            if self._cut:
+                await process.interrupt(WRITE_S)
         finally:
             await process.end()
 
@@ -250,16 +254,17 @@ class _StageRun:
             advice="\n".join([*first, NO_DATA.format(name=self.adapter.name), f"its whole log: {self.log}"]),
         )
 
+    def _too_long(self, requests: int) -> GeneratorError:
+        limit = time_limit(self.stage, self.job)
+        return GeneratorError(
+            f"stage {self.stage.name}: {self.adapter.name} was ended at its time limit of {limit:g} s; the {requests} "
+            "requests that it had written by then are kept",
+            advice=f"set native.{TIME_LIMIT} (of one stage) if it was only slow\nits log: {self.log}",
+        )
+
     def _findings(self) -> Iterator[Finding]:
         name = self.adapter.name
-        if self._ended.limit:
-            yield Finding(
-                "time_limit",
-                Severity.WARNING,
-                f"{name} was ended at its time limit; what it had left until then is used",
-                f"set native.{TIME_LIMIT} (seconds of one stage) if it was only slow",
-            )
-        elif not self._ended.stopped and self._ended.code:
+        if not self._cut and self._ended.code:
             yield Finding(
                 "exit_code",
                 Severity.WARNING,
@@ -306,7 +311,7 @@ def disk(what: str) -> Iterator[None]:
         ) from None
 
 
-def time_limit(stage: Stage, job: LoadJob) -> float | None:
+def time_limit(stage: Stage, job: LoadJob) -> float:
     """Seconds that a stage's commands may take.
 
     Raises:

@@ -1,20 +1,22 @@
-"""What translating a stage for a tool has in common: how many requests, of which lengths, with which seed."""
+"""What translating a configuration for a tool has in common: which keys it can carry out, with which numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ...config.fields import Model
-from ...config.load import PROCESSES, Length, LoadConfig, Shape, load_of
+from ...config.load import PROCESSES, Length, LoadConfig, Shape, StageConfig, load_of
 from ...domain.endpoint import Endpoint, Secret
 from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
 from ...domain.schedule import Load, Stage
 from ...workload.options import parse
 from ...workload.schedule import workload_options
+from ...workload.stages import SHAPED
+from ...workload.synthetic import SyntheticOptions
 
 SEED_STEP = 100_003
 SEEDS = 2**31
@@ -85,12 +87,41 @@ def normal(length: Length) -> tuple[float, float] | None:
     return None
 
 
+def as_closed_loop(stage: Stage) -> Stage:
+    """The stage as a tool without request rates runs it: so many users as its cap, each one request after another."""
+    load = Load(concurrency=stage.load.concurrency, ramp_s=0.0)
+    name = load.label() if stage.name == stage.load.label() else stage.name
+    return replace(stage, load=load, name=name)
+
+
+def closed_loop_findings(tool: str, config: LoadConfig) -> Iterator[Finding]:
+    """What a tool without request rates does otherwise: an error where there are no users, else a warning."""
+    shapes: Sequence[Shape] = config.stages or [config]
+    for shape in shapes:
+        rate = shape.request_rate if shape.request_rate is not None else config.request_rate
+        users = shape.concurrency if shape.concurrency is not None else config.concurrency
+        if rate is not None and users is None:
+            yield error(
+                "open_loop_unsupported",
+                f"{tool} has no request rate: its users send one request after another",
+                "set 'concurrency' instead of 'request_rate', or use another load generator",
+            )
+        elif rate is not None:
+            yield warning(
+                "rate_ignored",
+                f"{tool} has no request rate: {rate:g}/s is not kept, it runs {users} users in a closed loop",
+                "leave 'request_rate' out, or use another load generator",
+            )
+    if config.sweep is not None and config.sweep.over == "rate":
+        yield error("open_loop_unsupported", f"{tool} has no request rate to sweep over", "set sweep.over")
+
+
 def label(load: Mapping[str, Any]) -> str:
     """Short text for what a result says was asked for: ``c=8``, ``10/s poisson, cap 8``."""
     rate, concurrency = load.get("rate"), load.get("concurrency")
     if rate is None and concurrency is None:
         return str(load.get("arrival") or "load not told")
-    return Load(rate, concurrency, {"type": load.get("arrival") or "constant"}).label()
+    return Load(rate, concurrency, {"type": load.get("arrival") or "unknown"}).label()
 
 
 def secret_headers(endpoint: Endpoint) -> dict[str, str]:
@@ -144,3 +175,103 @@ def warning(code: str, message: str, advice: str | None = None) -> Finding:
 
 def info(code: str, message: str, advice: str | None = None) -> Finding:
     return Finding(code, Severity.INFO, message, advice)
+
+
+ENVIRONMENT = "environment"
+TIME_LIMIT = "time_limit"
+OURS = frozenset({ENVIRONMENT, TIME_LIMIT})
+"""Keys of ``native`` that are for the runner of external tools; every other one is the tool's own."""
+
+ALWAYS = frozenset(
+    {
+        "concurrency", "request_rate", "arrival", "num_requests", "duration", "warmup", "cooldown", "input_length",
+        "output_length", "seed", "streaming", "endpoint", "stages", "sweep", "native", "workers",
+    }
+)  # fmt: skip
+"""Keys that every adapter looks at by itself."""
+
+
+def tool_keys(config: LoadConfig) -> dict[str, Any]:
+    """What of ``native`` is the tool's own."""
+    return {k: v for k, v in config.native.items() if k not in OURS}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid over it, mapping by mapping; lists and scalars of ``over`` replace."""
+    out = dict(base)
+    for key, value in over.items():
+        mine = out.get(key)
+        out[key] = merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def arrivals(config: LoadConfig) -> set[str]:
+    """Arrival types that the stages of this configuration ask for (of the open ones)."""
+    shapes: list[LoadConfig | StageConfig] = [config, *config.stages]
+    return {s.arrival.type for s in shapes if s.arrival is not None}
+
+
+def common_findings(
+    name: str, config: LoadConfig, *, arrivals_taken: Collection[str], keys_taken: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Errors for loads that no external tool or not this one can make, warnings for keys without effect.
+
+    Args:
+        arrivals_taken: arrival types the tool has, e.g. ``{"constant", "poisson"}``.
+        keys_taken: common keys it carries out beyond ``ALWAYS``: parameters, models, timeouts, retries, ramp, workload.
+    """
+    for kind in sorted(arrivals(config) - set(arrivals_taken)):
+        taken = ", ".join(sorted(arrivals_taken)) or "none"
+        yield Finding(
+            "arrival_unsupported",
+            Severity.ERROR,
+            f"{name} cannot make arrival '{kind}' (it has: {taken})",
+            "the native generator can; " + _instead(kind),
+        )
+    if "workload" not in keys_taken and config.workload.get("type", "synthetic") != "synthetic":
+        yield Finding(
+            "workload_unsupported",
+            Severity.ERROR,
+            f"{name} makes its own synthetic prompts; workload '{config.workload['type']}' is not passed to it",
+            "use the native generator for this workload, or name the tool's own data source under 'native'",
+        )
+    for key, info in type(config).model_fields.items():
+        if key in ALWAYS or key in keys_taken or key == "workload":
+            continue
+        if getattr(config, key) != info.default:
+            yield Finding(
+                "key_without_effect",
+                Severity.WARNING,
+                f"{name} has no '{key}'; it runs without",
+                "remove it, or use the native generator",
+            )
+    if "ramp" not in keys_taken and any(s.ramp for s in config.stages):
+        yield Finding("key_without_effect", Severity.WARNING, f"{name} has no 'ramp'; it runs without")
+
+
+def _instead(kind: str) -> str:
+    return "or list the rates as 'stages'" if kind in SHAPED else "or choose another arrival"
+
+
+def without_template(config: LoadConfig, tokens: int) -> LoadConfig:
+    """The configuration whose prompts, with ``tokens`` added by the server, have the lengths that were asked for.
+
+    Only of synthetic prompts; a length from a file stays as it is.
+    """
+    if tokens == 0 or workload_type(config) != "synthetic":
+        return config
+    length = options(SyntheticOptions, config).input_length
+    if length.distribution == "file":
+        return config
+    workload = {k: v for k, v in config.workload.items() if k != "input_length"}
+    return config.model_copy(update={"input_length": shorter(length, tokens), "workload": workload})
+
+
+def shorter(length: Length, tokens: int) -> Length:
+    """The distribution moved down by so many tokens, to one token at least."""
+    moved: Mapping[str, float] = {
+        key: max(1, value - tokens)
+        for key in ("value", "mean", "min", "max")
+        if (value := getattr(length, key)) is not None
+    }
+    return length.model_copy(update=dict(moved))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,12 @@ class ToolProcess:
         with suppress(TimeoutError):
             return await asyncio.wait_for(self._process.wait(), timeout_s)
         return None
+
+    async def interrupt(self, timeout_s: float) -> None:
+        """Ask it to end, as Ctrl-C would, so that it writes what it has; wait for that, for so many seconds at most."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+        await self.wait(timeout_s)
 
     async def end(self) -> None:
         """End it and all it started: SIGTERM, and SIGKILL to what is left after a grace time."""

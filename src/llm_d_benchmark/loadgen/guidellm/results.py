@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from ..domain.errors import GeneratorError
-from ..domain.records import Status
-from ..domain.result import Scalar
-from .external.api import NativeResult, NativeStage
-from .external.rows import Row, counts, epoch_ns, failure, is_number, measured, statistics, to_records
+from ...domain.errors import GeneratorError
+from ...domain.records import Status
+from ...domain.result import Scalar
+from ..external.api import NativeResult, NativeStage
+from ..external.rows import Row, counts, epoch_ns, failure, is_number, measured, statistics, to_records
 
 TOOL = "guidellm"
 REPORT = "benchmarks.json"

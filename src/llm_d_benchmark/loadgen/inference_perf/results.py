@@ -14,16 +14,16 @@ import msgspec
 import numpy as np
 import yaml
 
-from ..analyze.consistency import inconsistencies
-from ..domain.errors import GeneratorError
-from ..domain.events import Finding
-from ..domain.records import ErrorClass, Status
-from ..domain.result import Scalar
-from .external import plan
-from .external.api import NativeResult, NativeStage
-from .external.clock import to_epoch
-from .external.files import elements, find, load_json, mapping
-from .external.rows import Row, counts, failure, measured, statistics, stream, to_records, window
+from ...analyze.consistency import inconsistencies
+from ...domain.errors import GeneratorError
+from ...domain.events import Finding
+from ...domain.records import ErrorClass, Status
+from ...domain.result import Scalar
+from ..external import plan
+from ..external.api import NativeResult, NativeStage
+from ..external.clock import to_epoch
+from ..external.files import elements, find, load_json, mapping
+from ..external.rows import Row, counts, failure, measured, statistics, stream, to_records, window
 
 TOOL = "inference-perf"
 PER_REQUEST = "per_request_lifecycle_metrics.json"

@@ -15,13 +15,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..domain.errors import GeneratorError
-from ..domain.events import Finding
-from ..domain.records import MISSING, ErrorClass, IntArray, Labels, Ragged, Status, TokenSource, offsets_of
-from .external import plan
-from .external.api import NativeResult, NativeStage
-from .external.columns import records_of
-from .external.rows import counts, failure
+from ...domain.errors import GeneratorError
+from ...domain.events import Finding
+from ...domain.records import MISSING, ErrorClass, IntArray, Labels, Ragged, Status, TokenSource, offsets_of
+from ..external import plan
+from ..external.api import NativeResult, NativeStage
+from ..external.rows import counts, failure, records_of
 
 TOOL = "fmperf"
 RESULTS = "results.json"

@@ -9,20 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..config.load import Length, LoadConfig
-from ..domain.endpoint import Endpoint
-from ..domain.errors import ConfigError
-from ..domain.events import Finding
-from ..domain.schedule import Stage
-from ..workload.dataset import DatasetOptions
-from ..workload.shared_prefix import SharedPrefixOptions
-from ..workload.synthetic import SyntheticOptions
-from . import vllm_bench_results
-from .external import plan
-from .external.api import Invocation, NativeResult, Requirement, ToolStage
-from .external.generator import ExternalLoadGenerator
-from .external.keys import common_findings, tool_keys
-from .vllm_bench_results import NOT_SENT
+from ...config.load import Length, LoadConfig
+from ...domain.endpoint import Endpoint
+from ...domain.errors import ConfigError
+from ...domain.events import Finding
+from ...domain.schedule import Stage
+from ...workload.dataset import DatasetOptions
+from ...workload.shared_prefix import SharedPrefixOptions
+from ...workload.synthetic import SyntheticOptions
+from ..external import plan
+from ..external.api import Invocation, NativeResult, Requirement, ToolStage
+from ..external.generator import ExternalLoadGenerator
+from ..external.plan import common_findings, tool_keys
+from . import results
+from .own_file import OWN_FILE
+from .results import NOT_SENT
 
 RESULT = "vllm-bench.json"
 LAUNCH = "launch.py"
@@ -35,23 +36,24 @@ _ENDPOINTS = {"completions": ("openai", "/v1/completions"), "chat": ("openai-cha
 _GOODPUT = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
 
 # vllm bench serve ends a closed loop only after a number of requests, and leaves no result where it is interrupted.
-LAUNCHER = f'''"""Runs vllm bench serve; after a time the requests that are left are not sent."""
+LAUNCHER = f'''"""Runs vllm bench serve; after a time, or interrupted, the requests that are left are not sent."""
 
 import argparse
 import os
+import signal
 import time
 
 from vllm.benchmarks import serve
 from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS, RequestFuncOutput
 
-seconds = float(os.environ["{SECONDS_ENV}"])
-begun = []
+seconds = float(os.environ.get("{SECONDS_ENV}", "inf"))
+begun, interrupted = [], []
 
 
 def timed(send):
     async def request(request_func_input, session, pbar=None):
         begun.append(time.perf_counter()) if not begun else None
-        if time.perf_counter() >= begun[0] + seconds:
+        if interrupted or time.perf_counter() >= begun[0] + seconds:
             return RequestFuncOutput(error="{NOT_SENT}")
         return await send(request_func_input=request_func_input, session=session, pbar=pbar)
 
@@ -59,6 +61,7 @@ def timed(send):
 
 
 ASYNC_REQUEST_FUNCS.update({{name: timed(send) for name, send in ASYNC_REQUEST_FUNCS.items()}})
+signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
 parser = argparse.ArgumentParser()
 serve.add_cli_args(parser)
 serve.main(parser.parse_args())
@@ -78,6 +81,7 @@ class VllmBench(ExternalLoadGenerator):
         executable="vllm",
         advice="vllm is never installed here: it needs several GB. Give the environment of yours as native.environment",
     )
+    own_file = OWN_FILE
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         return list(_findings(config))
@@ -91,15 +95,12 @@ class VllmBench(ExternalLoadGenerator):
             env |= plan.tls_environment(stage.endpoint, self.name)
         key = plan.secret_headers(stage.endpoint).get("Authorization", "").removeprefix("Bearer ")
         env["OPENAI_API_KEY"] = key or None
-        if _timed_loop(stage.stage):
-            env[SECONDS_ENV] = f"{stage.stage.load_s:g}"
-            program = [str(stage.environment.python), LAUNCH]
-            return [Invocation([*program, *arguments(flags)], env, {LAUNCH: LAUNCHER})]
-        program = [str(stage.environment.bin / "vllm"), "bench", "serve"]
-        return [Invocation([*program, *arguments(flags)], env)]
+        env[SECONDS_ENV] = f"{stage.stage.load_s:g}" if _timed_loop(stage.stage) else None
+        program = [str(stage.environment.python), LAUNCH]
+        return [Invocation([*program, *arguments(flags)], env, {LAUNCH: LAUNCHER})]
 
     def parse(self, path: Path) -> NativeResult:
-        return vllm_bench_results.parse(path)
+        return results.parse(path)
 
     def tidy(self, folder: Path) -> None:
         """Removes the generated texts from its results."""

@@ -15,15 +15,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..analyze.consistency import inconsistencies
-from ..domain.errors import GeneratorError
-from ..domain.events import Finding
-from ..domain.records import Records, Status
-from ..domain.result import PERCENTILES, Measured, Scalar
-from .external import plan
-from .external.api import NativeResult, NativeStage
-from .external.clock import to_epoch
-from .external.rows import Row, counts, failure, is_number, measured, statistic, stream, to_records, window
+from ...analyze.consistency import inconsistencies
+from ...domain.errors import GeneratorError
+from ...domain.events import Finding
+from ...domain.records import Records, Status
+from ...domain.result import PERCENTILES, Measured, Scalar
+from ..external import plan
+from ..external.api import NativeResult, NativeStage
+from ..external.clock import to_epoch
+from ..external.rows import Row, counts, failure, is_number, measured, statistic, stream, to_records, window
 
 TOOL = "vllm-bench"
 NOT_SENT = "not sent: the time is over"

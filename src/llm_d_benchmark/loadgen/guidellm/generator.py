@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from ..config.load import Length, LoadConfig
-from ..domain.events import Finding
-from ..workload.synthetic import SyntheticOptions
-from . import guidellm_results
-from .external import plan
-from .external.api import Invocation, LightInstall, NativeResult, Requirement, ToolStage
-from .external.generator import ExternalLoadGenerator
-from .external.keys import common_findings, merged, tool_keys
+from ...config.load import Length, LoadConfig
+from ...domain.events import Finding
+from ...workload.synthetic import SyntheticOptions
+from ..external import plan
+from ..external.api import Invocation, LightInstall, NativeResult, Requirement, ToolStage
+from ..external.generator import ExternalLoadGenerator
+from ..external.plan import common_findings, merged, tool_keys
+from . import results
+from .own_file import OWN_FILE
 
 VERSION = "0.8.1"
 SCENARIO = "scenario.yaml"
+LAUNCH = "launch.py"
 MOST_WORKERS = 10
+
+# Interrupted, guidellm ends without a report.
+LAUNCHER = '''"""Runs guidellm; interrupted, it ends its load as at a limit, and writes its report."""
+
+import signal
+
+from guidellm.cli import cli
+from guidellm.scheduler.constraints import request as limits
+
+interrupted = []
+
+
+def ending(evaluate):
+    def decide(self, state, request_info):
+        action = evaluate(self, state, request_info)
+        if interrupted:
+            action.request_queuing, action.request_processing = "stop", "stop_local"
+        return action
+
+    return decide
+
+
+if __name__ == "__main__":
+    for limit in (limits.MaxDurationConstraint, limits.MaxNumberConstraint):
+        limit.__call__ = ending(limit.__call__)
+    signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+    cli()
+'''
 
 _TORCH = '''"""Stands in for torch in a light installation of guidellm, which uses only its data loader."""
 
@@ -104,6 +134,11 @@ class GuideLLM(ExternalLoadGenerator):
         advice="--light leaves out torch: 0.6 GB instead of 6 GB",
         light=LIGHT,
     )
+    own_file = OWN_FILE
+    known: ClassVar[Mapping[str, str]] = {
+        "concurrency": "guidellm caps its streams in each worker process (of 512 a server saw 172)",
+        "definition.tpot": "guidellm weights the time per output token by tokens, not by requests",
+    }
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         return list(_findings(config))
@@ -117,11 +152,11 @@ class GuideLLM(ExternalLoadGenerator):
         env |= _secrets(stage)
         if stage.endpoint.secure and stage.endpoint.tls.ca_file:
             env["SSL_CERT_FILE"] = stage.endpoint.tls.ca_file
-        argv = [str(stage.environment.bin / "guidellm"), "run", "-c", SCENARIO, "--disable-console"]
-        return [Invocation(argv, env, {SCENARIO: yaml.safe_dump(scenario, sort_keys=False)})]
+        argv = [str(stage.environment.python), LAUNCH, "run", "-c", SCENARIO, "--disable-console"]
+        return [Invocation(argv, env, {SCENARIO: yaml.safe_dump(scenario, sort_keys=False), LAUNCH: LAUNCHER})]
 
     def parse(self, path: Path) -> NativeResult:
-        return guidellm_results.parse(path)
+        return results.parse(path)
 
 
 def _secrets(stage: ToolStage) -> dict[str, str | None]:
@@ -190,7 +225,7 @@ def native_spec(tool: ToolStage) -> dict[str, Any]:
         "seed": {"kind": "static", "value": plan.seed_of(config, stage)},
         "constraints": constraints,
         "metrics": {"kind": "generative", "sample_size": 0},
-        "outputs": [{"kind": "json", "path": guidellm_results.REPORT}],
+        "outputs": [{"kind": "json", "path": results.REPORT}],
     }  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ...config.foreign.own import Own, OwnFile, Section, number, whole
+from ...config.tree import Node
 from ...domain.errors import ConfigError
-from ..tree import Node
-from .own import Own, Section, number, whole
 
 FOLDER = "results go into the run folder"
-OWN_KEYS = frozenset(
+KEYS = frozenset(
     {
         "base_url", "host", "port", "model", "served_model_name", "tokenizer", "dataset_name", "dataset_path",
         "random_input_len", "random_output_len", "random_range_ratio", "random_prefix_len", "num_prompts",
@@ -17,10 +17,7 @@ OWN_KEYS = frozenset(
         "ramp_up_start_rps", "ramp_up_end_rps",
     }
 )  # fmt: skip
-KEYS = OWN_KEYS
 _ALWAYS = ("save_result", "save_detailed", "percentile_metrics", "metric_percentiles", "disable_tqdm")
-SHARED = frozenset({"endpoint", "request_rate"})
-"""Options with the name of a common key, whose values are vllm's where other options of its are there."""
 
 
 def read(file: Section) -> Own:
@@ -52,7 +49,7 @@ def read(file: Section) -> Own:
         own.drop(name, file.take(name), FOLDER)
     for name in _ALWAYS:
         own.drop(name, file.take(name), "it is always so here")
-    for name in sorted(OWN_KEYS & file.items.keys()):
+    for name in sorted(KEYS & file.items.keys()):
         own.native[name] = file.items.pop(name)
     return own
 
@@ -88,3 +85,6 @@ def _rate(own: Own, file: Section) -> None:
     at = rate.origin if burstiness is None else burstiness.origin
     gamma = {"type": Node("gamma", at), "burstiness": Node(value, at)}
     own.common["arrival"] = Node("poisson", at) if value == 1.0 else Node(gamma, at)
+
+
+OWN_FILE = OwnFile(KEYS, read, shared=frozenset({"endpoint", "request_rate"}), dashes=True)

@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from ..config.load import Length, LoadConfig
-from ..domain.events import Finding
-from ..domain.schedule import Stage
-from ..workload.conversation import ConversationOptions
-from ..workload.lengths import lengths_of_file
-from ..workload.shared_prefix import SharedPrefixOptions
-from ..workload.synthetic import SyntheticOptions
-from . import aiperf_results
-from .external import plan
-from .external.api import Invocation, NativeResult, Requirement, ToolStage
-from .external.generator import ExternalLoadGenerator
-from .external.keys import common_findings, merged, tool_keys
-from .external.trace import Row, trace_findings, trace_rows
+from ...config.load import Length, LoadConfig
+from ...domain.events import Finding
+from ...domain.schedule import Stage
+from ...workload.conversation import ConversationOptions
+from ...workload.lengths import lengths_of_file
+from ...workload.shared_prefix import SharedPrefixOptions
+from ...workload.synthetic import SyntheticOptions
+from ..external import plan
+from ..external.api import Invocation, NativeResult, Requirement, ToolStage
+from ..external.generator import ExternalLoadGenerator
+from ..external.plan import common_findings, merged, tool_keys
+from ..external.trace import Row, trace_findings, trace_rows
+from . import results
+from .own_file import OWN_FILE
 
 CONFIG = "aiperf.yaml"
 TRACE = "trace.jsonl"
@@ -45,6 +46,11 @@ class AIPerf(ExternalLoadGenerator):
     requirement: ClassVar[Requirement] = Requirement(
         packages=("aiperf==0.13.0",), python=">=3.11,<3.14", executable="aiperf"
     )
+    own_file = OWN_FILE
+    known: ClassVar[Mapping[str, str]] = {
+        "concurrency": "aiperf does not keep every stream busy (of 512 a server saw 451)",
+        "token_counts": "aiperf re-tokenises answers unless it is told to take the server's usage",
+    }
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         return list(_findings(config))
@@ -67,7 +73,7 @@ class AIPerf(ExternalLoadGenerator):
         return [Invocation([program, "profile", "--config", CONFIG], env, files)]
 
     def parse(self, path: Path) -> NativeResult:
-        return aiperf_results.parse(path)
+        return results.parse(path)
 
     def tidy(self, folder: Path) -> None:
         """Removes its copy of the prompts."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...config.foreign.own import Own, OwnFile, Section, length, no_secret, stages, whole
+from ...config.tree import Node
 from ...domain.errors import ConfigError
-from ..tree import Node
-from .own import Own, Section, length, no_secret, stages, whole
 
 KEYS = frozenset(
     {"api", "data", "load", "server", "tokenizer", "report", "storage", "metrics", "circuit_breakers", "telemetry"}
@@ -102,3 +102,6 @@ def _load(own: Own, load: Section) -> None:
         found.append(shape)
     stages(own, found, listed.origin if listed is not None else "")
     own.keep(load)
+
+
+OWN_FILE = OwnFile(KEYS, read)

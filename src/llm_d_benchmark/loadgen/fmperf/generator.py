@@ -11,18 +11,19 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ..config.load import LoadConfig, Shape
-from ..domain.errors import ConfigError
-from ..domain.events import Finding
-from ..domain.schedule import Load, Stage
-from ..workload.lengths import draw
-from ..workload.seeds import Streams, Use
-from ..workload.synthetic import SyntheticOptions
-from . import fmperf_results
-from .external import plan
-from .external.api import Invocation, NativeResult, Requirement, ToolStage
-from .external.generator import ExternalLoadGenerator
-from .external.keys import common_findings, tool_keys
+from ...config.load import LoadConfig
+from ...domain.errors import ConfigError
+from ...domain.events import Finding
+from ...domain.schedule import Stage
+from ...workload.lengths import draw
+from ...workload.seeds import Streams, Use
+from ...workload.synthetic import SyntheticOptions
+from ..external import plan
+from ..external.api import Invocation, NativeResult, Requirement, ToolStage
+from ..external.generator import ExternalLoadGenerator
+from ..external.plan import common_findings, tool_keys
+from . import results
+from .own_file import OWN_FILE
 
 SAMPLES = 1000
 SAMPLE_TOKENS = 2_000_000
@@ -31,6 +32,28 @@ FIRST_ID, LAST_ID = 1000, 20_000
 """Range of the token ids of prompts; every vocabulary of the field has these."""
 SPARE = 64
 """Rows beyond the tokens asked for that a response may have; fmperf dies of one that is longer than it expects."""
+LAUNCH = "launch.py"
+
+# Interrupted, fmperf's users go on until the time is over.
+LAUNCHER = '''"""Runs fmperf; interrupted, its users end with the request they are at, and it writes its results."""
+
+import signal
+
+from fmperf.loadgen import run
+from fmperf.utils import parse_results
+
+interrupted = []
+
+
+class Duration(run.Duration):
+    def to_seconds(self):
+        return 0 if interrupted else super().to_seconds()
+
+
+run.Duration = Duration
+signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+parse_results(run.run(), print_df=True)
+'''
 NATIVE: Mapping[str, str] = {
     "sample_size": "sample requests to draw from",
     "frac_greedy": "part of the requests with temperature 0, where parameters set none",
@@ -54,15 +77,18 @@ class FMPerf(ExternalLoadGenerator):
         advice="fmperf is on no package registry: clone its repository (github.com/fmperf-project/fmperf)",
         checkout="fmperf/loadgen/run.py",
     )  # fmt: skip
+    own_file = OWN_FILE
+    known: ClassVar[Mapping[str, str]] = {
+        "concurrency": "fmperf opens a new connection for every request",
+        "connections": "fmperf opens a connection for every request and counts it in",
+    }
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         return list(_findings(config))
 
     def runs(self, stage: Stage) -> Stage:
         """As a closed loop of the cap, bounded by time."""
-        load = Load(concurrency=stage.load.concurrency, ramp_s=0.0)
-        name = load.label() if stage.name == stage.load.label() else stage.name
-        return replace(stage, load=load, name=name, num_requests=None)
+        return replace(plan.as_closed_loop(stage), num_requests=None)
 
     def invocations(self, stage: ToolStage) -> Sequence[Invocation]:
         own = {k.lower(): v for k, v in tool_keys(stage.config).items()}
@@ -71,8 +97,8 @@ class FMPerf(ExternalLoadGenerator):
             "TARGET": "vllm",
             "URL": _address(stage),
             "REQUESTS_DIR": ".",
-            "REQUESTS_FILENAME": fmperf_results.REQUESTS,
-            "RESULTS_FILENAME": fmperf_results.RESULTS,
+            "REQUESTS_FILENAME": results.REQUESTS,
+            "RESULTS_FILENAME": results.RESULTS,
             "NUM_USERS": str(stage.stage.load.concurrency),
             "DURATION": f"{stage.stage.load_s:g}s",
             "BACKOFF": str(own.get("backoff", "1s")),
@@ -80,14 +106,14 @@ class FMPerf(ExternalLoadGenerator):
             "PROM_URL": None,
         }
         requests = json.dumps(sample_requests(stage, own))
-        argv = [str(stage.environment.python), "-m", "fmperf.loadgen.run"]
-        return [Invocation(argv, env, {fmperf_results.REQUESTS: requests})]
+        argv = [str(stage.environment.python), LAUNCH]
+        return [Invocation(argv, env, {results.REQUESTS: requests, LAUNCH: LAUNCHER})]
 
     def parse(self, path: Path) -> NativeResult:
-        return fmperf_results.parse(path)
+        return results.parse(path)
 
     def tidy(self, folder: Path) -> None:
-        fmperf_results.tidy(folder)
+        results.tidy(folder)
 
 
 def _address(stage: ToolStage) -> str:
@@ -150,7 +176,8 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
         )
     if not config.streaming:
         yield plan.error("streaming_only", "fmperf always streams", "leave 'streaming' out")
-    yield from _shape_findings(config)
+    yield from plan.closed_loop_findings(name, config)
+    yield from _count_findings(config)
     yield from _native_findings(config)
     if config.workers is not None:
         yield plan.warning("key_without_effect", "fmperf's users are threads of one process; 'workers' has no effect")
@@ -161,27 +188,11 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
     )
 
 
-def _shape_findings(config: LoadConfig) -> Iterator[Finding]:
-    shapes: Sequence[Shape] = config.stages or [config]
-    for shape in shapes:
-        rate = shape.request_rate if shape.request_rate is not None else config.request_rate
-        users = shape.concurrency if shape.concurrency is not None else config.concurrency
-        if rate is not None and users is None:
-            yield plan.error(
-                "open_loop_unsupported",
-                "fmperf has no request rate: its users send one request after another",
-                "set 'concurrency' instead of 'request_rate', or use another load generator",
-            )
-        elif rate is not None:
-            yield plan.warning(
-                "rate_ignored",
-                f"fmperf has no request rate: {rate:g}/s is not kept, it runs {users} users in a closed loop",
-                "leave 'request_rate' out, or use another load generator",
-            )
-        count = shape.num_requests if shape.num_requests is not None else config.num_requests
-        if count is None:
+def _count_findings(config: LoadConfig) -> Iterator[Finding]:
+    for asked in plan.loads_of(config):
+        if asked.num_requests is None:
             continue
-        if shape.duration is None and config.duration is None:
+        if asked.duration is None:
             yield plan.error(
                 "requests_unsupported",
                 "fmperf runs for a time, not for a number of requests",
@@ -189,8 +200,6 @@ def _shape_findings(config: LoadConfig) -> Iterator[Finding]:
             )
         else:
             yield plan.warning("requests_ignored", "fmperf runs for its duration; 'num_requests' does not end it")
-    if config.sweep is not None and config.sweep.over == "rate":
-        yield plan.error("open_loop_unsupported", "fmperf has no request rate to sweep over", "set sweep.over")
 
 
 def _native_findings(config: LoadConfig) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..tree import Node
-from .own import Own, Section, entries, length, stages, whole
+from ...config.foreign.own import Own, OwnFile, Section, entries, length, stages, whole
+from ...config.tree import Node
 
 FOLDER = "requests and results go into the run folder"
 KEYS = frozenset(
@@ -45,3 +45,6 @@ def read(file: Section) -> Own:
     for name in sorted(KEYS & file.items.keys()):
         own.native[name.lower()] = file.items.pop(name)
     return own
+
+
+OWN_FILE = OwnFile(KEYS, read)

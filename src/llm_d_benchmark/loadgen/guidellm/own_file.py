@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...config.foreign.own import Own, OwnFile, Section, entries, length, number, stages, whole
+from ...config.tree import Node
 from ...domain.errors import ConfigError
-from ..tree import Node
-from .own import Own, Section, entries, length, number, stages, whole
 
 SPEC_KEYS = frozenset({"backend", "tokenizer", "profile", "data", "constraints", "outputs", "seed", "metrics"})
 FLAT_KEYS = frozenset(
@@ -193,3 +193,6 @@ def _flat(own: Own, file: Section) -> list[dict[str, Node]]:
         return [{}]
     values = {"kind": kind} | ({"rate": rate} if rate is not None else {})
     return list(_profile(Section("profile", Node(values, kind.origin)), kind))
+
+
+OWN_FILE = OwnFile(KEYS, read, within={"spec": SPEC_KEYS})

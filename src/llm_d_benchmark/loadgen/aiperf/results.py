@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..analyze.consistency import inconsistencies
-from ..domain.errors import GeneratorError
-from ..domain.events import Finding
-from ..domain.records import Records, Status
-from ..domain.result import Scalar
-from .external import plan
-from .external.api import NativeResult, NativeStage
-from .external.files import find, lines, load_json, mapping
-from .external.rows import Row, counts, failure, is_number, measured, statistics, stream, to_records, window
+from ...analyze.consistency import inconsistencies
+from ...domain.errors import GeneratorError
+from ...domain.events import Finding
+from ...domain.records import Records, Status
+from ...domain.result import Scalar
+from ..external import plan
+from ..external.api import NativeResult, NativeStage
+from ..external.files import find, lines, load_json, mapping
+from ..external.rows import Row, counts, failure, is_number, measured, statistics, stream, to_records, window
 
 TOOL = "aiperf"
 RECORDS = "profile_export.jsonl"

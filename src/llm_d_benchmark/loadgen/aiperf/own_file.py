@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...config.foreign.own import Own, OwnFile, Section, entries, length, no_secret, number, stages, whole
+from ...config.tree import Node
 from ...domain.errors import ConfigError
-from ..tree import Node
-from .own import Own, Section, entries, length, no_secret, number, stages, whole
 
 FOLDER = "results go into the run folder"
 BENCHMARK = frozenset(
@@ -150,3 +150,6 @@ def _options(own: Own, file: Section) -> None:
         pairs = [str(e.value).partition(":") for e in entries(extra)] if not extra.is_mapping else []
         values = {k: Node({"true": True, "false": False}.get(v, v), extra.origin) for k, _, v in pairs}
         own.common["parameters"] = extra if extra.is_mapping else Node(values, extra.origin)
+
+
+OWN_FILE = OwnFile(KEYS, read, dashes=True)

@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from ..config.load import Length, LoadConfig
-from ..domain.events import Finding
-from ..domain.schedule import Stage
-from ..workload.conversation import ConversationOptions
-from ..workload.shared_prefix import SharedPrefixOptions
-from ..workload.synthetic import SyntheticOptions
-from . import inference_perf_results
-from .external import plan
-from .external.api import Invocation, NativeResult, Requirement, ToolStage
-from .external.generator import ExternalLoadGenerator
-from .external.keys import common_findings, merged, tool_keys
-from .external.trace import Row, trace_findings, trace_rows
+from ...config.load import Length, LoadConfig
+from ...domain.events import Finding
+from ...domain.schedule import Stage
+from ...workload.conversation import ConversationOptions
+from ...workload.shared_prefix import SharedPrefixOptions
+from ...workload.synthetic import SyntheticOptions
+from ..external import plan
+from ..external.api import Invocation, NativeResult, Requirement, ToolStage
+from ..external.generator import ExternalLoadGenerator
+from ..external.plan import common_findings, merged, tool_keys
+from ..external.trace import Row, trace_findings, trace_rows
+from . import results
+from .own_file import OWN_FILE
 
 REPORTS = "reports"
 MAX_QUEUED = 200_000
@@ -88,6 +89,12 @@ class InferencePerf(ExternalLoadGenerator):
         executable="inference-perf",
         advice="inference-perf needs Python 3.12 or 3.13: install one beside this one (python.org, pyenv or uv)",
     )
+    own_file = OWN_FILE
+    known: ClassVar[Mapping[str, str]] = {
+        "arrivals": "inference-perf draws exponential gaps for 'constant', too",
+        "chunks": "inference-perf splits the text of a chunk by its own tokenizer",
+        "definition.itl": "inference-perf splits chunk gaps on re-tokenised text",
+    }
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
         return list(_findings(config))
@@ -110,7 +117,7 @@ class InferencePerf(ExternalLoadGenerator):
         return [Invocation([*program, "-c", "config.yml", "--log-level", "WARNING"], env, files)]
 
     def parse(self, path: Path) -> NativeResult:
-        return inference_perf_results.parse(path)
+        return results.parse(path)
 
 
 def _timed_loop(stage: Stage) -> bool:

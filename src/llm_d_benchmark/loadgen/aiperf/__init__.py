@@ -1,0 +1,1 @@
+"""AIPerf (NVIDIA): its YAML configuration, its exports. ``generator`` is what is registered."""

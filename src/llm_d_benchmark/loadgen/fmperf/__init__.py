@@ -1,0 +1,1 @@
+"""fmperf (fmperf-project): its variables and sample requests, its rows. ``generator`` is what is registered."""

@@ -1,0 +1,1 @@
+"""inference-perf (kubernetes-sigs): its config.yml, its reports. ``generator`` is what is registered."""

@@ -1,0 +1,1 @@
+"""``vllm bench serve``: its options, its detailed results. ``generator`` is what is registered."""
