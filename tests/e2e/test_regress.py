@@ -138,6 +138,65 @@ def test_a_version_that_cannot_be_measured_ends_the_test_and_keeps_the_rest(tmp_
     assert "ended early" in done.stdout
 
 
+class Templated(OpenAIServer):
+    """Its chat template adds tokens that a client cannot foresee."""
+
+    def usage_of(self, prompt: int, output: int) -> dict[str, Any]:
+        return super().usage_of(prompt + 9 * (output > 1), output)
+
+
+def test_lengths_that_no_run_will_have_end_the_test_at_once_and_are_told_everywhere(tmp_path: Path) -> None:
+    with Templated(ttft=0.002, itl=0.001) as old, Templated(ttft=0.002, itl=0.001) as new:
+        done = bench(
+            "regress", "--baseline-url", old.url, "--test-url", new.url, "-o", "out", "--junit", "junit.xml",
+            "--set", "spec.regression_testing.test_suite=[performance_tests]", *LOAD, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 7, done.stderr + done.stdout
+    folder = only_run(tmp_path / "out")
+    result = result_in(folder)
+    (run,) = result["runs"]
+    assert not run["used"]
+    why, remedy = "input was 25 instead of 16 tokens", "use endpoint completions"
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    (error,) = [c.find("error") for c in suite.iter("testcase") if c.find("error") is not None]
+    assert error is not None
+    (criterion,) = result["criteria"]
+    told = [done.stdout, result["failure"], criterion["message"], error.attrib["message"]]
+    told += [(folder / name).read_text() for name in ("report.md", "report.html", "job.json")]
+    for text in told:
+        assert why in text
+        assert remedy in text
+    assert suite.attrib["errors"] == "1"
+
+
+def test_pairs_that_cannot_be_used_end_the_test_after_the_least_number(tmp_path: Path) -> None:
+    """A busy client may be idle in the next pair, so that one run is not enough to give up."""
+    with OpenAIServer(ttft=0.002, itl=0.001) as old, OpenAIServer(ttft=0.002, itl=0.001) as new:
+        done = bench(
+            "regress", "--baseline-url", old.url, "--test-url", new.url, "-o", "out",
+            "--set", "spec.regression_testing={min_runs: 2, max_runs: 9, test_suite: [performance_tests]}", *LOAD,
+            "--set", "spec.benchmark.validity={schedule_delay: 9s, loop_lag: 1us, relative: 0}", cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 7, done.stderr + done.stdout
+    result = result_in(only_run(tmp_path / "out"))
+    assert len(result["runs"]) == 4
+    assert "none of 2 pairs of runs can be used" in result["failure"]
+    assert "the client was the bottleneck" in done.stdout
+
+
+def test_a_dry_run_says_what_would_be_compared_and_touches_nothing(tmp_path: Path) -> None:
+    config = simulated(tmp_path, '{"simulator": {"max_num_seqs": 4}}', metrics=["ttft.p95"])
+    done = bench("regress", "-c", str(config), "-o", "out", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "out").exists()
+    for text in ("baseline: v1", "test: v2", "3 to 4", "2 min 0 s to 2 min 40 s", "performance regression: <5%",
+                 "metrics that decide: ttft.p95", "functionality changes: compatible"):  # fmt: skip
+        assert text in done.stdout, text
+    plan = json.loads(bench("regress", "-c", str(config), "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert plan["pairs"] == {"least": 3, "most": 4}
+    assert plan["arms"]["test"]["version"] == "v2"
+
+
 def test_an_interrupted_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     config = simulated(tmp_path, '{"simulator": {}}', test_suite=["performance_tests"], min_runs=4)
     process = start("regress", "-c", str(config), "-o", "out", cwd=tmp_path)

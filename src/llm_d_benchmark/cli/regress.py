@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from .run import ProgressMode
 
 if TYPE_CHECKING:
+    from ..analyze.comparison.study import Side
     from ..config.layers import LoadedConfig
     from ..domain.comparison import RegressionResult
     from ..runner.regress import RegressOptions, RegressOutcome
@@ -47,6 +48,9 @@ def regress(
     resume: Annotated[
         Path | None, typer.Option(metavar="STUDY", help="Go on with a study that was interrupted.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show both sides, the runs and what decides, and stop.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="F", help="Write JUnit XML to this file, too.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="F", help="Write Markdown for a pull request, too.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="F", help="Write the HTML report to this file, too.")] = None,
@@ -62,13 +66,14 @@ def regress(
 
     Examples:
 
+      llm-d-benchmark regress -c regression.yaml --dry-run
+
       llm-d-benchmark regress -c regression.yaml --junit regression.xml
 
       llm-d-benchmark regress -c load.yaml --baseline-url http://old:8000 --test-url http://new:8000
 
       llm-d-benchmark regress --baseline results/v1/* --test results/v2/* --limit "<3%"
     """
-    from ..config.layers import load_config
     from ..domain.errors import ConfigError
     from . import arguments as parse
 
@@ -76,18 +81,21 @@ def regress(
     sets = list(sets or [])
     if limit is not None:
         sets.append(f"spec.regression_testing.pass_criteria.performance_regression={limit}")
-    loaded = load_config(config or [], sets=sets)
+    loaded = parse.load(config, sets=sets)
     outcome: RegressOutcome
     if baseline or test:
         if not (baseline and test):
             raise ConfigError(
                 "finished runs are needed of both sides", advice="give --baseline RUN... and --test RUN..."
             )
-        if baseline_url or test_url or resume:
+        if baseline_url or test_url or resume or dry_run:
             raise ConfigError(
-                "--baseline and --test are finished runs; --baseline-url, --test-url and --resume run new ones"
+                "--baseline and --test are finished runs; --baseline-url, --test-url, --resume and --dry-run are about "
+                "new ones"
             )
         outcome = _judge(loaded, baseline, test, paired, reasons)
+    elif dry_run:
+        return _show_plan(loaded, {"baseline": baseline_url, "test": test_url}, json_output)
     else:
         from ..runner.regress import RegressOptions
 
@@ -114,6 +122,20 @@ def _fail_on(text: str) -> frozenset[str]:
     if "none" in names and len(names) > 1:
         raise ConfigError("--fail-on: 'none' goes alone")
     return frozenset(names - {"none"})
+
+
+def _show_plan(loaded: LoadedConfig, urls: Mapping[Side, str | None], json_output: bool) -> int:
+    import json
+
+    from ..runner.regress_plan import plan_regression
+    from .show import print_regression_plan
+
+    planned = plan_regression(loaded, urls)
+    if json_output:
+        typer.echo(json.dumps(planned.to_dict(), indent=2))
+    else:
+        print_regression_plan(planned)
+    return 0
 
 
 def _judge(
@@ -165,7 +187,5 @@ def _print(outcome: RegressOutcome, json_output: bool) -> None:
         typer.echo(to_json(outcome.result), nl=False)
         return
     typer.echo(render_lines(outcome.result))
-    if outcome.failure is not None:
-        typer.secho(f"ended early: {outcome.failure.message}", fg=typer.colors.RED)
     if outcome.folder is not None:
         typer.echo(f"report: {outcome.folder / 'report.html'}")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from ..report.console import render_summary
+from ..report.format import duration
 from ..runner.dryrun import Plan, PlannedStage
 from ..runner.options import RunOutcome
 from ..store.result_json import to_json
+
+if TYPE_CHECKING:
+    from ..runner.regress_plan import RegressionPlan
 
 
 def print_outcome(outcome: RunOutcome, json_output: bool) -> None:
@@ -48,6 +53,36 @@ def print_plan(plan: Plan) -> None:
     )
     for finding in plan.findings:
         typer.echo(f"{finding.severity}: {finding.message}" + (f"\n  -> {finding.advice}" if finding.advice else ""))
+
+
+def print_regression_plan(plan: RegressionPlan) -> None:
+    """The plan of ``regress --dry-run``."""
+    for arm in plan.arms:
+        typer.echo(f"{arm.side}: {arm.version}")
+        for key, value in arm.run.target.items():
+            typer.echo(f"  {key}: {_size(value) if key.endswith('_bytes') else value}")
+    typer.echo("stages of each run")
+    for planned in plan.arms[0].run.stages:
+        typer.echo(f"  {planned.stage.index}: {_stage(planned)}")
+    typer.echo("in all")
+    typer.echo(f"  pairs of runs: {plan.least_pairs} to {plan.most_pairs}, planned after the first from their noise")
+    if plan.pair_s is None:
+        typer.echo("  load: until the requests are done; the servers' speed decides")
+    else:
+        least, most = (duration(n * plan.pair_s) for n in (plan.least_pairs, plan.most_pairs))
+        typer.echo(f"  load: {least} to {most}; starting the servers and draining come on top")
+    if plan.budget_s is not None:
+        typer.echo(f"  time budget: no further pair starts after {duration(plan.budget_s)}")
+    typer.echo("criteria")
+    for name, limit in plan.criteria.items():
+        typer.echo(f"  {name.replace('_', ' ')}: {limit}")
+    typer.echo(f"  metrics that decide: {', '.join(plan.deciding) or 'none'}")
+    typer.echo(f"  shown beside them: {', '.join(plan.shown)}")
+    for note in plan.notes:
+        typer.echo(f"note: {note}")
+    told = (f for arm in plan.arms for f in arm.run.findings)
+    for text in dict.fromkeys(f"{f.severity}: {f.message}" + (f"\n  -> {f.advice}" if f.advice else "") for f in told):
+        typer.echo(text)
 
 
 def _stage(planned: PlannedStage) -> str:

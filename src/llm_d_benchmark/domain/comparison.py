@@ -169,7 +169,7 @@ class ArmInfo:
 
 @dataclass(frozen=True, slots=True)
 class RegressionResult:
-    """The whole of regression.json."""
+    """The whole of regression.json. ``failure``: why the test ended before it was done, empty where it was."""
 
     study_id: str
     name: str
@@ -189,6 +189,7 @@ class RegressionResult:
     stability: Mapping[str, Stability] = field(default_factory=dict)
     further_runs: int | None = None
     notes: Sequence[str] = ()
+    failure: str = ""
     schema_version: str = COMPARISON_SCHEMA_VERSION
 
 

@@ -53,6 +53,12 @@ class GeneratorError(BenchmarkError):
     exit_code = ExitCode.GENERATOR_FAILED
 
 
+class InvalidError(BenchmarkError):
+    """What was measured says nothing of the server, and measuring it again would not change that."""
+
+    exit_code = ExitCode.INVALID
+
+
 class StoreError(BenchmarkError):
     """A run folder could not be written or read (disk full, damaged file, not a run folder)."""
 

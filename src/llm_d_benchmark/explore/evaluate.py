@@ -6,6 +6,7 @@ import copy
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+from ..analyze.comparison.usable import unusable
 from ..config.layers import DEFAULT, LoadedConfig, load_config
 from ..config.paths import Path, format_path, parse_path
 from ..domain.errors import BenchmarkError, ConfigError
@@ -172,9 +173,8 @@ class Evaluator:
 
 def measurement(plan: Plan, question: Question, result: RunResult) -> StudyMeasurement:
     """What a run says of the plan's metrics. A run that is not valid says nothing of the server."""
-    if result.status != "ok":
-        reasons = "; ".join(r.message for r in result.validity.reasons[:2]) or "see its report"
-        return _measurement(question, run=result.run_id, reason=f"the run is {result.status}: {reasons}")
+    if (reason := unusable(result)) is not None:
+        return _measurement(question, run=result.run_id, reason=reason)
     found = read_metrics(result, plan.metrics)
     values = {m: v.value for m, v in found.items() if isinstance(v, Measured)}
     absent = {m: v.absent for m, v in found.items() if not isinstance(v, Measured)}

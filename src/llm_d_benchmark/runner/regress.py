@@ -13,10 +13,11 @@ from ..analyze.comparison import plan
 from ..analyze.comparison.behaviours import compare_behaviours
 from ..analyze.comparison.regression import Performance
 from ..analyze.comparison.study import SIDES, Side, Study, criteria_of, performance_of, question_of
+from ..analyze.comparison.usable import nothing_usable, stays, unusable
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig
 from ..domain.comparison import Behaviour, Outcome, RegressionResult
-from ..domain.errors import BenchmarkError, ExitCode, TargetError
+from ..domain.errors import BenchmarkError, ExitCode, InvalidError, TargetError
 from ..domain.result import RunResult
 from ..store.folder import RunFolder
 from ..store.job import JobFolder
@@ -85,7 +86,8 @@ async def regress(
     Raises:
         ConfigError: the versions cannot be resolved to targets, or nothing is to be judged.
         StoreError: the study's folder cannot be made or read.
-        TargetError, GeneratorError: a version could not be measured at all; what was measured is in the folder.
+        TargetError, GeneratorError: no run came to its load. Where one did, the error is in the outcome, and in the
+            reports.
     """
     return await _Regression(loaded, options, observers, stop or asyncio.Event()).execute()
 
@@ -133,7 +135,7 @@ class _Regression:
             await self._pairs()
         except BenchmarkError as error:
             self.failure = error
-            if not any(r["status"] == "ok" for r in self.job.runs):
+            if not any(r["run"] for r in self.job.runs):
                 self.job.update(status="failed", ended=time.time_ns())
                 raise
         interrupted = self.stop.is_set()
@@ -144,7 +146,7 @@ class _Regression:
         code = exit_code(result, self.options.fail_on)
         if interrupted:
             code = ExitCode.INTERRUPTED
-        elif self.failure is not None and code is ExitCode.OK:
+        elif self.failure is not None and (code is ExitCode.OK or self.failure.exit_code is ExitCode.INVALID):
             code = self.failure.exit_code
         return RegressOutcome(result, self.job.path, code, self.failure)
 
@@ -195,25 +197,35 @@ class _Regression:
         return {r["arm"] for r in self.job.runs if r["block"] == block and r["status"] == "ok"}
 
     def _enough(self, block: int) -> str | None:
-        """Why no further pair is run; None to go on."""
-        if block >= self.block.max_runs:
-            return f"max_runs: {self.block.max_runs} pairs were run"
-        budget = self.block.time_budget
-        if budget is not None and float(self.job.facts["spent_s"]) >= budget:
-            return f"the time budget of {budget:g} s is spent"
-        if block < self.block.min_runs:
+        """Why no further pair is run; None to go on.
+
+        Raises:
+            InvalidError: the least number of pairs was run, and none of them can be used.
+        """
+        over = self._over(block)
+        if not over and block < self.block.min_runs:
             return None
-        study = self._study()
-        performance, runs = performance_of(study, self.question)
+        performance, runs = performance_of(self._study(), self.question)
         pairs = sum(r.used for r in runs) // 2
-        if pairs < self.block.min_runs:
-            return None
+        if not pairs and self.asked.performance is not None:
+            raise InvalidError(f"none of {block} pairs of runs can be used: {nothing_usable(runs)}")
+        if over or pairs < self.block.min_runs:
+            return over
         planned = self._planned(performance, pairs)
         if pairs >= planned:
             return f"{pairs} pairs were planned and run"
         early = self.asked.performance is not None and self.asked.stability is None
         if early and plan.overwhelming(performance, self.question):
             return f"{pairs} pairs leave no doubt"
+        return None
+
+    def _over(self, block: int) -> str | None:
+        """Which limit of the configuration ends the test."""
+        if block >= self.block.max_runs:
+            return f"max_runs: {self.block.max_runs} pairs were run"
+        budget = self.block.time_budget
+        if budget is not None and float(self.job.facts["spent_s"]) >= budget:
+            return f"the time budget of {budget:g} s is spent"
         return None
 
     def _planned(self, performance: Performance, pairs: int) -> int:
@@ -267,11 +279,15 @@ class _Regression:
         if failure is None and outcome.result.status == "failed":
             kinds = ", ".join(f"{n} {kind}" for kind, n in outcome.result.requests.errors.items())
             failure = TargetError(f"no request to the {side} ({arm.version}) succeeded: {kinds or 'none was answered'}")
-        if failure is not None and not self.stop.is_set():
+        if self.stop.is_set():
+            return
+        if failure is not None:
             self._check_streak(side, failure)
+        else:
+            self._check_validity(side, outcome.result)
 
     async def _measure(self, config: LoadedConfig, options: RunOptions) -> RunOutcome:
-        """One run, with a stop of its own: a run sets it at its end, too."""
+        """One run, with a stop of its own: a run sets it where its server is gone, too."""
         stop = asyncio.Event()
 
         async def forward() -> None:
@@ -292,8 +308,23 @@ class _Regression:
         ):
             raise error
 
+    def _check_validity(self, side: Side, result: RunResult) -> None:
+        """Say why a run is not used.
+
+        Raises:
+            InvalidError: no pair could be used so far, and the reason is one that every run would have.
+        """
+        reason = unusable(result)
+        if reason is None or self.asked.performance is None:
+            return
+        blocks = {r["block"] for r in self.job.runs}
+        if stays(result) and not any(self._measured(b) == set(SIDES) for b in blocks):
+            raise InvalidError(f"{result.run_id} ({side}) cannot be used, nor could any other run: {reason}")
+        self.options.say(f"{side}: {result.run_id} cannot be used: {reason}")
+
     def _study(self) -> Study:
-        return read_study(self.job, self.arms, behaviours=self._behaviours(), notes=self.notes)
+        failure = "" if self.failure is None else ". ".join(filter(None, (self.failure.message, self.failure.advice)))
+        return read_study(self.job, self.arms, behaviours=self._behaviours(), notes=self.notes, failure=failure)
 
     def _behaviours(self) -> list[Behaviour]:
         found = self.job.facts.get("behaviours")
@@ -308,6 +339,6 @@ def _noted(run: str, result: RunResult, reason: str = "") -> dict[str, Any]:
     return {
         "run": run,
         "status": result.status,
-        "reason": reason,
+        "reason": reason or unusable(result) or "",
         "finished": result.requests.succeeded + result.requests.failed,
     }

@@ -29,9 +29,14 @@ NOT_THE_LOAD = ("metadata", "spec.target", "spec.cluster", "spec.models", "spec.
 
 
 def read_study(
-    job: JobFolder, arms: Mapping[Side, ArmPlan], *, behaviours: Sequence[Behaviour], notes: Sequence[str]
+    job: JobFolder,
+    arms: Mapping[Side, ArmPlan],
+    *,
+    behaviours: Sequence[Behaviour],
+    notes: Sequence[str],
+    failure: str = "",
 ) -> Study:
-    """What a regression test has measured so far."""
+    """What a regression test has measured so far. ``failure``: why it ended before it was done."""
     finished = []
     for entry in job.runs:
         folder = job.runs_dir / entry["run"]
@@ -58,6 +63,7 @@ def read_study(
         behaviours=behaviours,
         outages={},
         notes=notes,
+        failure=failure,
     )
 
 

@@ -16,6 +16,7 @@ from .. import quantiles
 from .differences import differences
 from .effects import slowness
 from .levels import levels, metric_refs, unit_of, value_of
+from .usable import unusable
 from .verdicts import measure
 from .within import Limits, known_limits, ratio_effect
 
@@ -220,11 +221,8 @@ def _notes(columns: Sequence[_Column], matched: Mapping[str, Any]) -> list[str]:
         )
     for column in columns:
         for run in column.runs:
-            if not run.result.validity.valid:
-                why = "; ".join(r.message for r in run.result.validity.reasons)
-                notes.append(f"{run.result.run_id} is not valid: {why}")
-            elif run.result.status != "ok":
-                notes.append(f"{run.result.run_id} is {run.result.status}")
+            if (reason := unusable(run.result)) is not None:
+                notes.append(f"{run.result.run_id} says little of the server: {reason}")
     alone = [load for load, stages in matched.items() if sum(s is not None for s in stages) == 1]
     if alone:
         notes.append(f"Only one run has the load {', '.join(alone)}: there is nothing to compare it with.")

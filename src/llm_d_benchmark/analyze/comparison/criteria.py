@@ -74,12 +74,16 @@ def judge_functionality(behaviours: Sequence[Behaviour], accepted: str) -> Crite
     return CriterionResult("functionality_changes", accepted, "pass", said)
 
 
-def judge_performance(found: Performance, limit: Threshold) -> CriterionResult:
-    """The verdict over all deciding metrics, in words."""
+def judge_performance(found: Performance, limit: Threshold, nothing: str | None = None) -> CriterionResult:
+    """The verdict over all deciding metrics, in words.
+
+    Args:
+        nothing: why no run can be compared (``usable.nothing_usable``).
+    """
     deciding = [m for m in found.metrics if m.decides]
     these = [f"{m.metric} at {m.load}" for m in deciding if m.verdict == found.verdict]
     if not deciding:
-        message = "the two sides share no metric at any load"
+        message = nothing or "the two sides share no metric at any load"
     elif found.verdict == "pass":
         message = f"each of {len(deciding)} metrics is surely within the limit"
     else:

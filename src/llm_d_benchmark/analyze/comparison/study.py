@@ -16,6 +16,7 @@ from . import criteria
 from .effects import ALPHA
 from .levels import DECIDING, SHOWN, metric_refs
 from .regression import Arms, Performance, Question, compare_arms
+from .usable import OTHER_OF_PAIR, nothing_usable, unusable
 
 Side = Literal["baseline", "test"]
 SIDES: tuple[Side, Side] = ("baseline", "test")
@@ -43,7 +44,7 @@ class Finished:
 @dataclass(frozen=True, slots=True)
 class Study:
     """Everything that was measured. ``outages``: seconds down and seconds watched of each side, where stability is
-    asked for."""
+    asked for. ``failure``: why it ended before it was done."""
 
     study_id: str
     name: str
@@ -56,6 +57,7 @@ class Study:
     behaviours: Sequence[Behaviour] = ()
     outages: Mapping[Side, tuple[float, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    failure: str = ""
 
 
 def criteria_of(block: RegressionTesting, *, probed: bool) -> Criteria:
@@ -94,34 +96,27 @@ def question_of(config: BenchmarkConfig, asked: Criteria, *, alpha: float = ALPH
     return Question(limit, directed, shown, alpha), notes
 
 
-def usable(finished: Finished) -> tuple[bool, str]:
-    """Whether a run's numbers may be compared, and why not."""
-    result = finished.result
-    if result is None:
-        return False, finished.run.reason or "it measured nothing"
-    if result.status == "failed":
-        return False, "it failed"
-    if result.status == "partial":
-        return False, "it ended early"
-    if not result.validity.valid:
-        return False, "the client was the bottleneck: " + "; ".join(r.message for r in result.validity.reasons)
-    return True, ""
+def _why_not(finished: Finished) -> str | None:
+    """Why a run's numbers cannot be compared; None of one whose can."""
+    if finished.result is None:
+        return finished.run.reason or "it measured nothing"
+    return unusable(finished.result)
 
 
 def sort_runs(finished: Sequence[Finished], *, paired: bool) -> tuple[Arms, list[StudyRun]]:
     """The arms of the usable runs, and every run with whether it is used."""
-    verdicts = [usable(f) for f in finished]
+    reasons = [_why_not(f) for f in finished]
     sides: dict[str, dict[int, RunResult]] = {"baseline": {}, "test": {}}
-    for i, (f, (good, _)) in enumerate(zip(finished, verdicts, strict=True)):
-        if good and f.result is not None:
+    for i, (f, reason) in enumerate(zip(finished, reasons, strict=True)):
+        if reason is None and f.result is not None:
             key = f.run.block if paired and f.run.block is not None else i
             sides[f.run.arm][key] = f.result
     common = sides["baseline"].keys() & sides["test"].keys()
     runs = []
-    for f, (good, reason) in zip(finished, verdicts, strict=True):
-        if good and paired and f.run.block not in common:
-            good, reason = False, "the other run of its pair cannot be used"
-        runs.append(dataclasses.replace(f.run, used=good, reason=reason or f.run.reason))
+    for f, reason in zip(finished, reasons, strict=True):
+        if reason is None and paired and f.run.block not in common:
+            reason = OTHER_OF_PAIR
+        runs.append(dataclasses.replace(f.run, used=reason is None, reason=reason or f.run.reason))
     if paired:
         order = sorted(common)
         return Arms([sides["baseline"][b] for b in order], [sides["test"][b] for b in order], True), runs
@@ -143,12 +138,14 @@ def conclude(study: Study, question: Question, asked: Criteria) -> RegressionRes
     }
     judged = []
     if asked.performance is not None:
-        judged.append(criteria.judge_performance(performance, asked.performance))
+        judged.append(criteria.judge_performance(performance, asked.performance, nothing_usable(runs)))
     if asked.functionality is not None:
         judged.append(criteria.judge_functionality(study.behaviours, asked.functionality))
     if asked.stability is not None:
         judged.append(criteria.judge_stability(stability["test"], asked.stability))
     verdict, message = criteria.overall(judged)
+    if study.failure:
+        message += f" It ended early: {study.failure}"
     every = [*results["baseline"], *results["test"]]
     return RegressionResult(
         study_id=study.study_id,
@@ -168,6 +165,7 @@ def conclude(study: Study, question: Question, asked: Criteria) -> RegressionRes
         behaviours=study.behaviours,
         stability=stability,
         further_runs=performance.further_runs,
+        failure=study.failure,
         notes=[*study.notes, *performance.notes, *_differences(every, study)],
     )
 
