@@ -20,7 +20,7 @@ def line(source: str, metric: str, value: float, **labels: str) -> Line:
 
 
 def running(lines: Lines) -> float:
-    found = resources(lines, 0, 4 * S)["server_running"]
+    found = resources(lines, 0, 4 * S).values["server_running"]
     assert isinstance(found, Measured)
     return found.value
 

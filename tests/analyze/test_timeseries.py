@@ -83,7 +83,7 @@ def test_replicas_add_up_and_what_nobody_saw_is_absent() -> None:
                 (at(k), Series(source, "vllm:request_queue_time_seconds_sum", labels, SeriesKind.COUNTER), 0.5 * k),
                 (at(k), Series(source, "vllm:request_queue_time_seconds_count", labels, SeriesKind.COUNTER), 5.0 * k),
             ]
-    found = resources(Lines.of(Samples.from_rows(rows)), at(0), at(10))
+    found = resources(Lines.of(Samples.from_rows(rows)), at(0), at(10)).values
     assert value(found["server_running"]) == 8
     assert value(found["kv_cache_utilization"]) == pytest.approx(0.6)
     assert value(found["kv_cache_utilization_max"]) == 0.7
@@ -104,13 +104,12 @@ def test_the_host_is_a_share_of_its_cores() -> None:
         rows.append(
             (at(k), Series("server process", "cpu_seconds_total", (("pid", "1"),), SeriesKind.COUNTER), 0.25 * k)
         )
-        rows.append(
-            (at(k), Series("host", "network_sent_bytes_total", (("device", "lo"),), SeriesKind.COUNTER), 1e9 * k)
-        )
-        rows.append(
-            (at(k), Series("host", "network_sent_bytes_total", (("device", "e"),), SeriesKind.COUNTER), 10.0 * k)
-        )
-    found = resources(Lines.of(Samples.from_rows(rows)), at(0), at(4))
+        for way, rate in (("sent", 10.0), ("received", 30.0)):
+            for device, factor in (("lo", 1e8), ("e", 1.0)):
+                labels = (("device", device),)
+                series = Series("host", f"network_{way}_bytes_total", labels, SeriesKind.COUNTER)
+                rows.append((at(k), series, rate * factor * k))
+    found = resources(Lines.of(Samples.from_rows(rows)), at(0), at(4)).values
     assert value(found["cpu_utilization"]) == pytest.approx(0.75)
     assert value(found["server_cpu_cores"]) == pytest.approx(0.25)
-    assert value(found["network_io_rate"]) == pytest.approx(10)
+    assert value(found["network_io_rate"]) == pytest.approx(40)

@@ -33,7 +33,7 @@ def test_gpus_become_the_resources_of_a_window(nvml: Fake) -> None:
     samples, told, _ = collect(HERE, GpuCollector("auto"), seconds=0.5)
     assert told == []
     assert nvml.open == 0  # shut down again
-    found = resources(Lines.of(samples), int(samples.times.min()), int(samples.times.max()))
+    found = resources(Lines.of(samples), int(samples.times.min()), int(samples.times.max())).values
     values = {k: v.value for k, v in found.items() if isinstance(v, Measured)}
     assert values["gpus"] == 2
     assert values["gpu_utilization"] == pytest.approx(0.6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,17 +12,19 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from llm_d_benchmark.collect.api import CollectError, CollectJob
-from llm_d_benchmark.collect.prometheus import DEFAULTS, PrometheusCollector, queries_of
+from llm_d_benchmark.collect.prometheus import DEFAULTS, PrometheusCollector, queries_of, server_of
 from llm_d_benchmark.collect.prometheus_api import PrometheusApi, is_selector
 from llm_d_benchmark.collect.run import collecting, collectors_of
-from llm_d_benchmark.config.collectors import CollectorsConfig, PrometheusConfig
-from llm_d_benchmark.config.observe import ClusterMonitoring
+from llm_d_benchmark.config.collectors import PrometheusConfig
+from llm_d_benchmark.config.layers import load_config
 from llm_d_benchmark.domain.endpoint import Endpoint
+from llm_d_benchmark.domain.errors import ConfigError
 from llm_d_benchmark.domain.events import Finding
 from llm_d_benchmark.domain.samples import Samples, SeriesKind
-from tests.collect.prometheus_server import prometheus
+from tests.collect.prometheus_server import PASSWORD, USER, prometheus
 from tests.collect.test_scrape import Page
 
 
@@ -40,7 +43,7 @@ def server(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 def collect(
-    collector: PrometheusCollector, seconds: float, ahead_s: float = 0.0
+    collector: PrometheusCollector, seconds: float, ahead_s: float = 0.0, *, hurry: bool = False
 ) -> tuple[Samples, list[Finding], float]:
     """What it gave, and the epoch time of the stop, by a clock of ours that is ``ahead_s`` ahead."""
     kept: list[Samples] = []
@@ -54,6 +57,8 @@ def collect(
         job = CollectJob(Endpoint("http://127.0.0.1:1"), asyncio.Event(), offset, Path(), interval_s=0.5)
         async with collecting([collector], job, keep, told.append):
             await asyncio.sleep(seconds)
+            if hurry:
+                job.hurry.set()
             return (time.monotonic_ns() + offset) / 1e9
 
     stopped = asyncio.run(go())
@@ -61,7 +66,7 @@ def collect(
 
 
 def test_default_series_have_labels_kinds_true_times_and_cover_the_end(server: str) -> None:
-    samples, told, stopped = collect(PrometheusCollector(server, queries_of(PrometheusConfig())), 2.0)
+    samples, told, stopped = collect(PrometheusCollector(Endpoint(server), queries_of(PrometheusConfig())), 2.0)
     assert told == []
     by_name = {s.metric: i for i, s in enumerate(samples.series)}
     running = samples.series[by_name["vllm:num_requests_running"]]
@@ -82,7 +87,7 @@ def test_default_series_have_labels_kinds_true_times_and_cover_the_end(server: s
 
 
 def test_times_are_by_our_clock_and_its_distance_is_kept(server: str) -> None:
-    samples, _, stopped = collect(PrometheusCollector(server, {"up": "up"}), 0.3, ahead_s=100)
+    samples, _, stopped = collect(PrometheusCollector(Endpoint(server), {"up": "up"}), 0.3, ahead_s=100)
     values = {s.metric: samples.of(i)[1][-1] for i, s in enumerate(samples.series)}
     assert values["clock_offset_seconds"] == pytest.approx(-100, abs=0.1)
     assert 0 < values["clock_offset_uncertainty_seconds"] < 0.5
@@ -92,7 +97,7 @@ def test_times_are_by_our_clock_and_its_distance_is_kept(server: str) -> None:
 
 def test_an_expression_has_its_name_and_a_value_a_step(server: str) -> None:
     query = "sum by (namespace) (vllm:prompt_tokens_total) * 2"
-    samples, told, stopped = collect(PrometheusCollector(server, {"twice": query}), 1.0)
+    samples, told, stopped = collect(PrometheusCollector(Endpoint(server), {"twice": query}), 1.0)
     assert told == []
     index = next(i for i, s in enumerate(samples.series) if s.metric == "twice")
     assert samples.series[index].labels == (("namespace", "bench"),)
@@ -104,7 +109,7 @@ def test_an_expression_has_its_name_and_a_value_a_step(server: str) -> None:
 
 
 def test_a_query_that_is_refused_is_said_and_the_others_are_kept(server: str) -> None:
-    samples, told, _ = collect(PrometheusCollector(server, {"bad": "sum(", "up": "up"}), 0.2)
+    samples, told, _ = collect(PrometheusCollector(Endpoint(server), {"bad": "sum(", "up": "up"}), 0.2)
     assert [f.code for f in told] == ["prometheus_query"]
     assert "'bad'" in told[0].message
     assert "parse error" in told[0].message
@@ -113,25 +118,25 @@ def test_a_query_that_is_refused_is_said_and_the_others_are_kept(server: str) ->
 
 def test_labels_narrow_the_default_queries_and_nothing_found_is_said(server: str) -> None:
     narrowed = queries_of(PrometheusConfig(labels={"namespace": 'no "such"'}))
-    samples, told, _ = collect(PrometheusCollector(server, narrowed), 0.2)
+    samples, told, _ = collect(PrometheusCollector(Endpoint(server), narrowed), 0.2)
     assert {s.metric for s in samples.series} == {"clock_offset_seconds", "clock_offset_uncertainty_seconds"}
     assert [f.code for f in told] == ["prometheus_empty"]
     kept, told, _ = collect(
-        PrometheusCollector(server, queries_of(PrometheusConfig(labels={"namespace": "bench"}))), 0.2
+        PrometheusCollector(Endpoint(server), queries_of(PrometheusConfig(labels={"namespace": "bench"}))), 0.2
     )
     assert not told
     assert "vllm:prompt_tokens_total" in {s.metric for s in kept.series}
 
 
 def test_a_server_that_is_not_there_is_said_and_given_up_at_the_end() -> None:
-    samples, told, _ = collect(PrometheusCollector("http://127.0.0.1:1", dict(DEFAULTS)), 0.2)
+    samples, told, _ = collect(PrometheusCollector(Endpoint("http://127.0.0.1:1"), dict(DEFAULTS)), 0.2)
     assert not len(samples)
     assert [f.code for f in told] == ["prometheus_unreachable", "collector_failed"]
 
 
 def test_something_else_than_prometheus_is_said(page: Page) -> None:
     with pytest.raises(CollectError, match="does not answer as Prometheus does"):
-        asyncio.run(PrometheusApi(page.base, 0).clock())
+        asyncio.run(PrometheusApi(Endpoint(page.base), 0).clock())
 
 
 def test_a_target_that_is_gone_at_the_end_is_said(tmp_path: Path) -> None:
@@ -139,10 +144,15 @@ def test_a_target_that_is_gone_at_the_end_is_said(tmp_path: Path) -> None:
     with prometheus(tmp_path, urlsplit(page.url).netloc) as url:
         stop = threading.Timer(1.0, lambda: (page.server.shutdown(), page.server.server_close()))
         stop.start()
-        _, told, _ = collect(PrometheusCollector(url, {"running": "vllm:num_requests_running"}), 2.0)
+        running = {"running": "vllm:num_requests_running"}
+        _, told, _ = collect(PrometheusCollector(Endpoint(url), running), 2.0)
         stop.join()
-    assert [f.code for f in told] == ["prometheus_late"]
+        began = time.monotonic()
+        _, in_a_hurry, _ = collect(PrometheusCollector(Endpoint(url), running), 0.1, hurry=True)
+        assert time.monotonic() - began < 5
+    assert [f.code for f in (*told, *in_a_hurry)] == ["prometheus_late", "prometheus_late"]
     assert "running" in told[0].message
+    assert "before the run was interrupted" in in_a_hurry[0].message
 
 
 @pytest.mark.parametrize(
@@ -162,10 +172,88 @@ def test_selectors_are_told_from_expressions(query: str, selects: bool) -> None:
     assert is_selector(query) is selects
 
 
-def test_the_mission_s_address_is_used_only_where_monitoring_is_enabled() -> None:
-    def names(monitoring: ClusterMonitoring) -> list[str]:
-        return [c.name for c in collectors_of(CollectorsConfig(), Endpoint("http://h"), monitoring)]
+def chosen(**spec: object) -> list[str]:
+    config = load_config([], env={}, overrides={"spec": spec}).config
+    return [c.name for c in collectors_of(config, Endpoint("http://h"))]
 
-    assert "prometheus" in names(ClusterMonitoring(enabled=True, prometheus_url="http://p:9090"))
-    assert "prometheus" not in names(ClusterMonitoring(enabled=False, prometheus_url="http://p:9090"))
-    assert "prometheus" not in names(ClusterMonitoring(enabled=True))
+
+def test_the_mission_s_address_is_used_only_where_monitoring_is_enabled() -> None:
+    def names(**monitoring: object) -> list[str]:
+        return chosen(cluster={"monitoring": monitoring})
+
+    assert "prometheus" in names(enabled=True, prometheus_url="http://p:9090")
+    assert "prometheus" not in names(enabled=False, prometheus_url="http://p:9090")
+    assert "prometheus" not in names(enabled=True)
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        ([], ["host", "scrape", "prometheus", "gpu", "logs"]),
+        (["prometheus_metrics", "application_logs", "system_metrics", "load_generator_data"],
+         ["host", "scrape", "prometheus", "gpu", "logs"]),
+        (["system_metrics"], ["host", "gpu"]),
+        (["prometheus_metrics"], ["scrape", "prometheus"]),
+        (["application_logs", "load_generator_data"], ["logs"]),
+        (["load_generator_data"], []),
+    ],
+)  # fmt: skip
+def test_the_sources_of_the_data_pipeline_choose_the_collectors(sources: list[str], names: list[str]) -> None:
+    pipeline = {"collection": {"sources": sources}}
+    assert chosen(collectors={"prometheus": {"url": "http://p:9090"}}, data_pipeline=pipeline) == names
+
+
+def test_a_password_opens_a_guarded_prometheus_and_without_one_it_is_said(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_PASSWORD", PASSWORD)
+    access = PrometheusConfig(username=USER, password={"env": "PROMETHEUS_PASSWORD"})
+    with prometheus(tmp_path, urlsplit(page.url).netloc, guarded=True) as url:
+        samples, told, _ = collect(PrometheusCollector(server_of(url, access), {"up": "up"}), 0.2)
+        assert told == []
+        assert "up" in {s.metric for s in samples.series}
+        samples, told, _ = collect(PrometheusCollector(Endpoint(url), {"up": "up"}), 0.2)
+    assert not len(samples)
+    assert [f.code for f in told] == ["collector_failed"]
+    assert "refused our credentials (401)" in told[0].message
+    assert "spec.collectors.prometheus.bearer_token" in (told[0].advice or "")
+
+
+def test_a_token_and_headers_are_sent_and_a_secret_that_is_not_there_is_said(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\n")
+    access = PrometheusConfig(bearer_token={"file": str(tmp_path / "token")}, headers={"X-Scope-OrgID": "tenant"})
+    with pytest.raises(CollectError):
+        asyncio.run(PrometheusApi(server_of(page.base, access), 0).clock())
+    seen = {k.lower(): v for k, v in page.seen[-1].items()}
+    assert (seen["authorization"], seen["x-scope-orgid"]) == ("Bearer abc", "tenant")
+    with pytest.raises(ConfigError, match="NOT_SET"):
+        server_of(page.base, PrometheusConfig(bearer_token={"env": "NOT_SET"}))
+
+
+@pytest.mark.parametrize(
+    "broken", [{"username": "u"}, {"username": "u", "password": {"env": "P"}, "bearer_token": {"env": "T"}}]
+)
+def test_credentials_that_do_not_fit_together_are_refused(broken: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"go together|give either"):
+        PrometheusConfig.model_validate(broken)
+
+
+def test_an_interrupted_run_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    told: list[Finding] = []
+
+    async def keep(_: Samples) -> None: ...
+
+    async def go(url: str) -> None:
+        hurry = asyncio.Event()
+        job = CollectJob(Endpoint("http://127.0.0.1:1"), asyncio.Event(), 0, Path(), hurry=hurry)
+        async with collecting([PrometheusCollector(Endpoint(url), {"up": "up"})], job, keep, told.append):
+            await asyncio.sleep(0.1)
+            hurry.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        asyncio.run(go(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        took = time.monotonic() - began
+    assert took < 10  # and not the 20 s that it would have had for its answer
+    assert [f.code for f in told] == ["collector_failed"]
+    assert "the run was interrupted" in told[0].message

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -34,10 +34,18 @@ broken NaN
 """
 
 
-class Page:
-    """A /metrics page; ``status``, ``zipped``, ``ahead_s`` may be changed; ``seen`` are the headers of its requests."""
+def usual(count: int) -> str:
+    return PAGE % (count, 100 * count)
 
-    def __init__(self) -> None:
+
+class Page:
+    """A /metrics page; ``status``, ``zipped``, ``ahead_s`` may be changed; ``seen`` are the headers of its requests.
+
+    Args:
+        text: the page at its n-th request, from 1.
+    """
+
+    def __init__(self, text: Callable[[int], str] = usual) -> None:
         self.status, self.zipped, self.count, self.ahead_s = 200, False, 0, 0
         self.seen: list[dict[str, str]] = []
         page = self
@@ -46,7 +54,7 @@ class Page:
             def do_GET(self) -> None:
                 page.count += 1
                 page.seen.append(dict(self.headers))
-                body = (PAGE % (page.count, 100 * page.count)).encode()
+                body = text(page.count).encode()
                 self.send_response(page.status)
                 if page.zipped:
                     body = gzip.compress(body)

@@ -50,11 +50,22 @@ def test_it_runs_against_a_url_with_the_native_generator() -> None:
 
 
 def test_blocks_that_are_only_kept_are_named() -> None:
-    blocks = ["workflow", "data_pipeline", "performance_evaluation", "capacity_planning", "configuration_optimization",
+    blocks = ["workflow", "performance_evaluation", "capacity_planning", "configuration_optimization",
               "regression_testing", "kpi_metrics", "cost_metrics", "load_generators"]  # fmt: skip
     kept = [f.message for f in findings(*blocks) if f.code == "kept"]
     for block in blocks:
         assert any(f"spec.{block} " in m for m in kept), block
+
+
+def test_what_a_run_does_in_another_way_than_the_data_pipeline_says_is_said(tmp_path: Path) -> None:
+    told = [f.message for f in findings("data_pipeline") if f.code == "data_pipeline"]
+    assert any("prometheus_metrics is the server's own /metrics page" in m for m in told)
+    assert any("trend_analysis (llm-d-benchmark trend)" in m for m in told)
+    text = "data_pipeline: {collection: {sources: [system_metrics]}, processing: {stages: [aggregation]}}"
+    few = unavailable(load_text(tmp_path, f"{{target: local, {text}}}").config, HERE, {"native"})
+    assert [f.code for f in few] == ["data_pipeline", "data_pipeline"]
+    assert "load_generator_data is taken although it is not named" in few[0].message
+    assert "data_validation, normalization, outlier_detection are done" in few[1].message
 
 
 def test_objectives_and_alerts_without_a_source_are_warned_about() -> None:

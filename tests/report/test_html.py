@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llm_d_benchmark.domain.events import Event, EventType
-from llm_d_benchmark.domain.result import Absent, Insufficient, RunResult
+from llm_d_benchmark.domain.result import Absent, GpuUse, Insufficient, Measured, RunResult
 from llm_d_benchmark.report.html import render_html
 
 from . import sample
@@ -220,3 +220,24 @@ def test_twenty_stages_render_quickly() -> None:
     started = time.perf_counter()
     render_html(given)
     assert time.perf_counter() - started < 2.0
+
+
+def test_resources_say_where_they_come_from_and_several_gpus_are_shown_each() -> None:
+    result = sample.result(1)
+    gpus = [
+        GpuUse(str(i), "NVIDIA H100", Measured(use, "fraction"), Measured(0.5, "fraction"), Absent("it has no meter"))
+        for i, use in enumerate((0.913, 0.127))
+    ]
+    first = dataclasses.replace(
+        result.stages[0],
+        resources={"gpu_utilization": Measured(0.52, "fraction")},
+        resource_sources={"gpu_utilization": "prometheus http://p:9090 (DCGM)"},
+        gpus=gpus,
+    )
+    changed = dataclasses.replace(result, stages=[first, *result.stages[1:]])
+    text = Page(render_html(source(changed))).text
+    assert "prometheus http://p:9090 (DCGM)" in text
+    assert "0 NVIDIA H100" in text
+    assert "91.3" in text
+    assert "12.7" in text
+    assert "it has no meter" in text

@@ -108,8 +108,9 @@ def _with_resources(stage: StageResult, lines: Lines) -> StageResult:
     if not lines:
         return stage
     found = resources(lines, stage.window.start, stage.window.end)
-    batches = found.pop("batches_per_second")
-    return replace(stage, resources=found, metrics=replace(stage.metrics, batches_per_second=batches))
+    values = {k: v for k, v in found.values.items() if k != "batches_per_second"}
+    metrics = replace(stage.metrics, batches_per_second=found.values["batches_per_second"])
+    return replace(stage, resources=values, resource_sources=found.sources, gpus=found.gpus, metrics=metrics)
 
 
 def _down(data: StageData) -> Scalar:

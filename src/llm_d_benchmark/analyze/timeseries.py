@@ -105,17 +105,3 @@ class Lines:
     def named(self, *metrics: str) -> list[Line]:
         """The series of the first of these metrics that is there."""
         return next((self._by_metric[m] for m in metrics if m in self._by_metric), [])
-
-    def growth(self, start: int, end: int, *metrics: str) -> float | None:
-        """Growth of a counter over the window, all its series together; None where none covers it."""
-        grown = [g for line in self.named(*metrics) if (g := line.growth(start, end)) is not None]
-        return sum(grown) if grown else None
-
-    def mean(self, start: int, end: int, *metrics: str, total: bool = False) -> float | None:
-        """Mean of a level over the window: of all its series, or their sum."""
-        means = [m for line in self.named(*metrics) if (m := line.mean(start, end)) is not None]
-        return None if not means else sum(means) if total else sum(means) / len(means)
-
-    def max(self, start: int, end: int, *metrics: str) -> float | None:
-        """Greatest sample of a level in the window, over all its series."""
-        return max((m for line in self.named(*metrics) if (m := line.max(start, end)) is not None), default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from ..domain.samples import Samples
 INTERVAL_S = 1.0
 LAST_S = 10.0
 """Usual time for the last samples after the load's end."""
+HURRY_S = 3.0
+"""Time for them in a run that was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class CollectJob:
         clock_offset: ns to add to the monotonic clock to get epoch time; fixed for the run.
         log_dir: where logs of the server and the generator are.
         interval_s: seconds between two samples of a series.
+        hurry: set when the run is to end at once: wait for nothing more, and say what is missing.
     """
 
     endpoint: Endpoint
@@ -34,6 +37,7 @@ class CollectJob:
     clock_offset: int
     log_dir: Path
     interval_s: float = INTERVAL_S
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Collector(Protocol):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
+from threading import Thread
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
@@ -57,7 +59,7 @@ class Fetcher:
         """
         own = urlsplit(url).hostname == self._endpoint.host
         headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(self._endpoint.all_headers() if own else {})}
-        return await asyncio.to_thread(lambda: _open(self._opener(own), url, headers, timeout_s))
+        return await _aside(lambda: _open(self._opener(own), url, headers, timeout_s))
 
     def _opener(self, own: bool) -> OpenerDirector:
         """Made once: with its roots of trust it takes as long as a good many scrapes."""
@@ -68,6 +70,34 @@ class Fetcher:
                 raise CollectError(f"{self._endpoint.tls.ca_file} cannot be used: {error}") from None
             self._openers[own] = build_opener(_NoRedirect, HTTPSHandler(context=context))
         return self._openers[own]
+
+
+async def _aside(work: Callable[[], Answer]) -> Answer:
+    """The result of ``work`` in a thread of its own that nobody waits for once it is not wanted any more: a server that
+    takes a request and does not answer would hold up the end of the program."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Answer] = loop.create_future()
+
+    def tell(outcome: Answer | CollectError) -> None:
+        if done.cancelled():
+            return
+        if isinstance(outcome, CollectError):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
+
+    def run() -> None:
+        outcome: Answer | CollectError = CollectError("the request broke off")
+        try:
+            outcome = work()
+        except CollectError as error:
+            outcome = error
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell, outcome)
+
+    Thread(target=run, name="fetch", daemon=True).start()
+    return await done
 
 
 def _open(opener: OpenerDirector, url: str, headers: dict[str, str], timeout_s: float) -> Answer:

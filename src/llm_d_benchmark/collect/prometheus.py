@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
@@ -10,6 +11,8 @@ from types import MappingProxyType
 import numpy as np
 
 from ..config.collectors import PrometheusConfig
+from ..config.secrets import resolve_headers, resolve_secret
+from ..domain.endpoint import Endpoint, Secret, Tls
 from ..domain.events import Finding, Severity
 from ..domain.samples import Samples
 from .api import CollectError, CollectJob
@@ -57,6 +60,20 @@ def queries_of(config: PrometheusConfig) -> dict[str, str]:
     return {name: f'{{__name__=~"{_quoted(pattern)}"{more}}}' for name, pattern in DEFAULTS.items()}
 
 
+def server_of(url: str, config: PrometheusConfig) -> Endpoint:
+    """The Prometheus at ``url`` with the credentials of ``config``.
+
+    Raises:
+        ConfigError: a variable or file that holds a secret is not there.
+    """
+    headers = resolve_headers(config.headers)
+    if config.username is not None and config.password is not None:
+        pair = f"{config.username}:{resolve_secret(config.password).reveal()}"
+        headers["Authorization"] = Secret(f"Basic {base64.b64encode(pair.encode()).decode()}")
+    token = None if config.bearer_token is None else resolve_secret(config.bearer_token)
+    return Endpoint(url, api_key=token, headers=headers, tls=Tls(config.verify_tls, config.ca_file))
+
+
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
@@ -65,22 +82,22 @@ class PrometheusCollector:
     """Series of source ``prometheus URL`` with their labels, times corrected to our clock.
 
     Args:
-        url: the server.
+        server: where it answers, with its own credentials.
         queries: name -> PromQL; the name is that of a series whose answer carries none.
     """
 
     name = "prometheus"
     last_s = PATIENCE_S + 45.0
 
-    def __init__(self, url: str, queries: Mapping[str, str], ca_file: str | None = None) -> None:
-        self._url = url
+    def __init__(self, server: Endpoint, queries: Mapping[str, str]) -> None:
+        self._server = server
+        self._url = server.url
         self._queries = dict(queries)
-        self._ca_file = ca_file
         self._newest: dict[str, int] = {}
         self._spacing: dict[str, float] = {}
 
     async def collect(self, job: CollectJob) -> AsyncIterator[Samples | Finding]:
-        api = PrometheusApi(self._url, job.clock_offset, self._ca_file)
+        api = PrometheusApi(self._server, job.clock_offset)
         began, upto, said = _now(job) - LEAD_S, 0.0, False
         clock: ClockOffset | None = None
         while True:
@@ -104,12 +121,12 @@ class PrometheusCollector:
                         yield item
                     return
             except CollectError as error:
-                if over:
+                if over or error.final:
                     raise
                 if not said:
                     yield _not_reached(error)
                 said = True
-            await _stopped(job, RANGE_S)
+            await _set(job.stop, RANGE_S)
 
     async def _last(
         self, api: PrometheusApi, upto: float, ended: float, job: CollectJob, clock: ClockOffset
@@ -124,9 +141,9 @@ class PrometheusCollector:
             span = Range(upto, _now(job) + clock.middle, job.interval_s)
             items = [i async for i in self._fetch(api, span, clock)]
             late = [name for name in self._newest if self._newest[name] < ended * 1e9]
-            if not late or _now(job) - ended > patience:
+            if not late or _now(job) - ended > patience or job.hurry.is_set():
                 break
-            await asyncio.sleep(POLL_S)
+            await _set(job.hurry, POLL_S)
         for item in items:
             yield item
         if not self._newest:
@@ -137,12 +154,12 @@ class PrometheusCollector:
                 "check that it scrapes the server, and spec.collectors.prometheus.queries and labels",
             )
         elif late:
-            yield Finding(
-                "prometheus_late",
-                Severity.WARNING,
-                f"{self._url} scraped nothing more for {', '.join(late)} within {patience:.0f} s of the load's end",
-                "see whether its targets are up",
-            )
+            what = f"{self._url} scraped nothing more for {', '.join(late)}"
+            if job.hurry.is_set():
+                text, advice = f"{what} before the run was interrupted; it was not waited for", None
+            else:
+                text, advice = f"{what} within {patience:.0f} s of the load's end", "see whether its targets are up"
+            yield Finding("prometheus_late", Severity.WARNING, f"{text}: the last window is not covered", advice)
 
     async def _fetch(self, api: PrometheusApi, span: Range, clock: ClockOffset) -> AsyncIterator[Samples | Finding]:
         """Every query over a range. One that is refused is left out from there on."""
@@ -171,10 +188,10 @@ def _now(job: CollectJob) -> float:
     return (time.monotonic_ns() + job.clock_offset) / 1e9
 
 
-async def _stopped(job: CollectJob, limit_s: float) -> None:
+async def _set(event: asyncio.Event, limit_s: float) -> None:
     try:
         async with asyncio.timeout(limit_s):
-            await job.stop.wait()
+            await event.wait()
     except TimeoutError:
         return
 

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 import numpy as np
 
-from ..domain.endpoint import Endpoint, Tls
+from ..domain.endpoint import Endpoint
 from ..domain.samples import Samples, Series, SeriesKind
 from .api import CollectError
 from .clock import ClockOffset, by_time
@@ -23,6 +23,10 @@ T = TypeVar("T")
 TIMEOUT_S = 20.0
 PROBES = 5
 MAX_SERIES = 5000
+ACCESS = (
+    "set spec.collectors.prometheus.bearer_token, or username and password, or headers, each secret as {env: NAME} or "
+    "{file: PATH}"
+)
 _MATCHERS = r"\{(?:[^\"{}]|\"(?:\\.|[^\"\\])*\")*\}"
 _SELECTOR = re.compile(rf"[a-zA-Z_:][\w:]*(?:{_MATCHERS})?|{_MATCHERS}")
 
@@ -78,15 +82,15 @@ class PrometheusApi:
     """One server. Its samples are of source ``prometheus URL``.
 
     Args:
+        server: where it answers, with its own credentials: the key of the server under load is not for Prometheus.
         clock_offset: ns from the monotonic to the epoch clock.
     """
 
-    def __init__(self, url: str, clock_offset: int, ca_file: str | None = None) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, server: Endpoint, clock_offset: int) -> None:
+        self.url = server.url.rstrip("/")
         self.source = f"prometheus {self.url}"
         self._clock_offset = clock_offset
-        # an endpoint of its own: the key of the server under load is not for Prometheus
-        self._fetcher = Fetcher(Endpoint(self.url, tls=Tls(ca_file=ca_file)))
+        self._fetcher = Fetcher(server)
         self._types: Mapping[str, str] = {}
 
     async def clock(self) -> ClockOffset:
@@ -174,7 +178,12 @@ class PrometheusApi:
         return SeriesKind.COUNTER if known == "counter" else SeriesKind.GAUGE
 
     async def _get(self, path: str, query: Mapping[str, str]) -> Answer:
-        return await self._fetcher.get(f"{self.url}/api/v1/{path}?{urlencode(query)}", TIMEOUT_S)
+        try:
+            return await self._fetcher.get(f"{self.url}/api/v1/{path}?{urlencode(query)}", TIMEOUT_S)
+        except CollectError as error:
+            if error.status not in (401, 403):
+                raise
+            raise CollectError(f"{self.url} refused our credentials ({error.status})", ACCESS, final=True) from None
 
     def _decode(self, answer: Answer, kind: type[T]) -> T:
         try:

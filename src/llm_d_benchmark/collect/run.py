@@ -7,41 +7,58 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from ..config.collectors import CollectorsConfig
-from ..config.observe import ClusterMonitoring
+from ..config.model import BenchmarkConfig
+from ..config.sources import prometheus_url, sources_of
 from ..domain.endpoint import Endpoint
 from ..domain.events import Finding, Severity
 from ..domain.samples import Samples
-from .api import CollectError, CollectJob, Collector
+from .api import HURRY_S, CollectError, CollectJob, Collector
 from .gpu import GpuCollector
 from .host import HostCollector
 from .log_patterns import patterns_of
 from .logs import LogCollector
-from .prometheus import PrometheusCollector, queries_of
+from .prometheus import PrometheusCollector, queries_of, server_of
 from .scrape import ScrapeCollector
 
 Keep = Callable[[Samples], Awaitable[None]]
 Tell = Callable[[Finding], None]
 
 
-def collectors_of(
-    config: CollectorsConfig, endpoint: Endpoint, monitoring: ClusterMonitoring | None = None
-) -> list[Collector]:
-    """The collectors that a configuration asks for; ``monitoring`` names a Prometheus where ``config`` does not."""
-    chosen: list[Collector] = [HostCollector()] if config.host else []
+def collectors_of(config: BenchmarkConfig, endpoint: Endpoint) -> list[Collector]:
+    """The collectors that a configuration asks for: ``spec.collectors``, and of those what
+    ``spec.data_pipeline.collection.sources`` names, where it names any.
+
+    Raises:
+        ConfigError: a secret that a collector needs is not there.
+    """
+    wanted, own = sources_of(config), config.spec.collectors
+    chosen: list[Collector] = [HostCollector()] if own.host and "system_metrics" in wanted else []
+    if "prometheus_metrics" in wanted:
+        chosen += _pages(own, endpoint)
+        prometheus = prometheus_of(config)
+        chosen += [] if prometheus is None else [PrometheusCollector(prometheus, queries_of(own.prometheus))]
+    if own.gpu != "off" and "system_metrics" in wanted:
+        chosen.append(GpuCollector(own.gpu))
+    if own.logs.enabled and "application_logs" in wanted:
+        chosen.append(LogCollector(own.logs.paths, patterns_of(own.logs.patterns)))
+    return chosen
+
+
+def prometheus_of(config: BenchmarkConfig) -> Endpoint | None:
+    """The Prometheus server of a configuration with its credentials; None where it names none.
+
+    Raises:
+        ConfigError: a variable or file that holds a secret is not there.
+    """
+    url = prometheus_url(config)
+    return None if url is None else server_of(url, config.spec.collectors.prometheus)
+
+
+def _pages(config: CollectorsConfig, endpoint: Endpoint) -> list[Collector]:
     if config.scrape is None:
         urls = _named(endpoint)
-        chosen.append(ScrapeCollector(urls or [f"{endpoint.url}/metrics"], quiet=not urls))
-    elif config.scrape:
-        chosen.append(ScrapeCollector(config.scrape))
-    prometheus = config.prometheus
-    url = prometheus.url or (monitoring.prometheus_url if monitoring and monitoring.enabled else None)
-    if url:
-        chosen.append(PrometheusCollector(url, queries_of(prometheus), prometheus.ca_file))
-    if config.gpu != "off":
-        chosen.append(GpuCollector(config.gpu))
-    if config.logs.enabled:
-        chosen.append(LogCollector(config.logs.paths, patterns_of(config.logs.patterns)))
-    return chosen
+        return [ScrapeCollector(urls or [f"{endpoint.url}/metrics"], quiet=not urls)]
+    return [ScrapeCollector(config.scrape)] if config.scrape else []
 
 
 def _named(endpoint: Endpoint) -> list[str]:
@@ -63,19 +80,29 @@ async def collecting(collectors: Sequence[Collector], job: CollectJob, keep: Kee
         yield
     finally:
         job.stop.set()
-        await asyncio.gather(*(_ended(t, c.last_s) for t, c in zip(tasks, collectors, strict=True)))
+        await asyncio.gather(*(_ended(t, c.last_s, job.hurry) for t, c in zip(tasks, collectors, strict=True)))
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         for collector, error in zip(collectors, ended, strict=True):
             if isinstance(error, asyncio.CancelledError):
-                tell(_degraded(collector, f"it did not end within {collector.last_s:g} s of the load", None))
+                tell(_degraded(collector, _too_late(collector, job), None))
             elif isinstance(error, BaseException):
                 raise error
 
 
-async def _ended(task: asyncio.Task[None], limit_s: float) -> None:
-    _, late = await asyncio.wait([task], timeout=limit_s)
-    for one in late:
-        one.cancel()
+async def _ended(task: asyncio.Task[None], limit_s: float, hurry: asyncio.Event) -> None:
+    """Wait for a collector's last samples, and not long once there is a hurry."""
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait([task, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+    if hurry.is_set():
+        await asyncio.wait([task], timeout=min(limit_s, HURRY_S))
+    hurried.cancel()
+    task.cancel()
+
+
+def _too_late(collector: Collector, job: CollectJob) -> str:
+    if job.hurry.is_set():
+        return f"the run was interrupted, and it did not end within {min(collector.last_s, HURRY_S):g} s"
+    return f"it did not end within {collector.last_s:g} s of the load"
 
 
 async def _collect(collector: Collector, job: CollectJob, keep: Keep, tell: Tell) -> None:

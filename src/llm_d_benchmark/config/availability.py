@@ -10,6 +10,7 @@ from ..domain.events import Finding, Severity
 from .aliases import parse_metric
 from .model import BenchmarkConfig
 from .resolve import resolve_target
+from .sources import pipeline_findings
 from .spelling import nearest
 
 BUILT_IN_TARGETS = frozenset({"existing", "process", "local", "simulator", "kubernetes"})
@@ -24,7 +25,6 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "regression_testing": "comparing two versions, which llm-d-benchmark regress does",
         "performance_evaluation": "evaluating by objective",
         "workflow": "choosing the steps of a workflow (every run does setup, benchmark, analysis, cleanup)",
-        "data_pipeline": "choosing data sources and processing stages",
         "kpi_metrics": "choosing the indicators that are shown",
         "cost_metrics": "choosing parts of the cost; spec.prices decides which are known",
     }
@@ -44,6 +44,7 @@ def unavailable(config: BenchmarkConfig, target_types: Set[str], generator_types
         *_target(config, target_types),
         *_generators(config, generator_types),
         *_monitoring(config),
+        *pipeline_findings(config),
         *_objectives(config),
         *_kept(config),
     ]

@@ -6,9 +6,10 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from .fields import Model, Seconds
+from .target import HeaderValue, SecretSource
 
 
 def _metrics_url(url: str) -> str:
@@ -16,7 +17,10 @@ def _metrics_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"'{url}' is not an http or https URL; write for example http://host:8000/metrics")
     if parts.username or parts.password:
-        raise ValueError("a metrics URL must not hold a user name or password")
+        raise ValueError(
+            "a metrics URL must not hold a user name or password; give those of a Prometheus as username and password: "
+            "{env: NAME} in spec.collectors.prometheus"
+        )
     return url
 
 
@@ -45,7 +49,22 @@ class PrometheusConfig(Model):
     labels: dict[LabelName, str] = Field(
         {}, description="only series with these labels, in the default queries: {namespace: llm-d}"
     )
+    bearer_token: SecretSource | None = Field(None, description="sent as Authorization: Bearer")
+    username: str | None = Field(None, description="of a server that wants a user name and a password")
+    password: SecretSource | None = Field(None, description="the password to it")
+    headers: dict[str, HeaderValue] = Field(
+        {}, description="sent with every query, such as {X-Scope-OrgID: tenant}; secrets as {env: NAME}"
+    )
     ca_file: str | None = Field(None, description="certificates to verify an https server with")
+    verify_tls: bool = Field(True, description="false accepts any certificate")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> PrometheusConfig:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        if self.username is not None and self.bearer_token is not None:
+            raise ValueError("give either bearer_token, or username and password")
+        return self
 
 
 class LogsConfig(Model):

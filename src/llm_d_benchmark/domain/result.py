@@ -176,8 +176,24 @@ class SteadyState:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuUse:
+    """One GPU over a window; ``gpu`` is its index, with its machine where there are several."""
+
+    gpu: str
+    model: str | None
+    utilization: Scalar
+    memory_usage: Scalar
+    power: Scalar
+
+
+@dataclass(frozen=True, slots=True)
 class StageResult:
-    """One stage of one load generator."""
+    """One stage of one load generator.
+
+    Attributes:
+        resource_sources: where each resource that was seen came from.
+        gpus: each by itself, where there are several.
+    """
 
     index: int
     name: str
@@ -189,6 +205,8 @@ class StageResult:
     by_model: Mapping[str, Metrics]
     steady_state: SteadyState
     resources: Mapping[str, Scalar] = field(default_factory=dict)
+    resource_sources: Mapping[str, str] = field(default_factory=dict)
+    gpus: Sequence[GpuUse] = ()
 
 
 @dataclass(frozen=True, slots=True)

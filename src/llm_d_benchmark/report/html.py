@@ -114,6 +114,7 @@ def _others(result: RunResult, n: Numbers, tables: Tables) -> list[HtmlTable]:
     found = [
         tables.models(),
         tables.resources(),
+        tables.gpus(),
         judgement.scalars("Cost", "What the run says about cost.", "/cost", result.cost, n),
         judgement.scalars("Quality", "What the run says about the answers.", "/quality", result.quality, n),
     ]

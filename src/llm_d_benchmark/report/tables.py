@@ -201,20 +201,45 @@ class Tables:
         return cells + [self._n.show(f"{base}/errors/{c}") if c in counts.errors else _NONE for c in classes]
 
     def resources(self) -> HtmlTable | None:
-        names = sorted({name for s in self._result.stages for name in s.resources})
+        stages = self._result.stages
+        names = sorted({name for s in stages for name in s.resources})
         if not names:
             return None
-        seen = [n for n in names if any(isinstance(s.resources.get(n), Measured) for s in self._result.stages)]
+        seen = [n for n in names if any(isinstance(s.resources.get(n), Measured) for s in stages)]
+        sources = {name: source for s in stages for name, source in s.resource_sources.items()}
         rows: Rows = [
             [
                 name.replace("_", " "),
                 *(
                     self._n.show(f"/stages/{i}/resources/{name}", symbol=True) if name in s.resources else ""
-                    for i, s in enumerate(self._result.stages)
+                    for i, s in enumerate(stages)
                 ),
+                sources.get(name, ""),
             ]
             for name in seen
         ]
         caption = "Over each window, by the server's own metrics and its host's. Not seen: "
         caption += ", ".join(n.replace("_", " ") for n in names if n not in seen) or "nothing"
-        return HtmlTable("Resources", f"{caption}.", ["Resource", *(self._name(s) for s in self._result.stages)], rows)
+        header: list[Html] = ["Resource", *(self._name(s) for s in stages), "Source"]
+        return HtmlTable("Resources", f"{caption}.", header, rows, words=True)
+
+    def gpus(self) -> HtmlTable | None:
+        """Each GPU by itself, where there are several."""
+        rows: Rows = [
+            [
+                self._name(stage),
+                f"{gpu.gpu} {gpu.model or ''}".rstrip(),
+                *(
+                    self._n.show(f"/stages/{i}/gpus/{j}/{name}", symbol=True)
+                    for name in ("utilization", "memory_usage", "power")
+                ),
+            ]
+            for i, stage in enumerate(self._result.stages)
+            for j, gpu in enumerate(stage.gpus)
+        ]
+        header: list[Html] = ["Stage", "GPU", "Utilisation", "Memory", "Power"]
+        return (
+            HtmlTable("GPUs", "Each over each window; the resources are their means and sums.", header, rows, 2)
+            if rows
+            else None
+        )

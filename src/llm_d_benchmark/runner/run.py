@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..collect.api import CollectJob
-from ..collect.run import collecting, collectors_of
+from ..collect.run import collecting, collectors_of, prometheus_of
 from ..config.availability import unavailable
 from ..config.layers import LoadedConfig
 from ..config.model import BenchmarkConfig
@@ -113,6 +113,7 @@ class _Run:
         self.target: Target
         simulated = simulated_in(self.config, self.target_config)
         if simulated is None:
+            prometheus_of(self.config)  # a secret that is not there is said before a server is started
             self.target = targets.create_target(self.target_config)
             self.bus = EventBus(observers)
         else:
@@ -225,7 +226,7 @@ class _Run:
         streak = FailureStreak(float("inf") if self.deployment else self.config.spec.benchmark.give_up)
         self.bus.subscribe(streak)
         watcher = asyncio.create_task(watch_target(endpoint, streak))
-        watcher.add_done_callback(lambda _: self.stop.set())
+        watcher.add_done_callback(lambda ended: None if ended.cancelled() else self.stop.set())
         started = time.monotonic()
         self.bus.emit(EventType.PHASE, phase="benchmark", state="start")
         # Importing the analysis takes as long as the workers take to come up, so it is done meanwhile.
@@ -266,10 +267,9 @@ class _Run:
         """Collectors beside the load. A simulated deployment has no host and no page of metrics."""
         if self.deployment is not None:
             return nullcontext()
-        config = self.config.spec.collectors
-        job = CollectJob(endpoint, asyncio.Event(), self.bus.clock_offset, writer.log_dir, config.interval)
-        cluster = self.config.spec.cluster
-        collectors = collectors_of(config, endpoint, cluster.monitoring if cluster else None)
+        interval = self.config.spec.collectors.interval
+        job = CollectJob(endpoint, asyncio.Event(), self.bus.clock_offset, writer.log_dir, interval, self.stop)
+        collectors = collectors_of(self.config, endpoint)
         return collecting(collectors, job, writer.append_samples, self.bus.finding)
 
     async def _analyse(self, writer: RunWriter) -> RunResult:
