@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import prometheus_client
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.simulator.server.histogram import Histogram
 from llm_d_benchmark.simulator.server.vllm_metrics import one_two_five
 from llm_d_benchmark.target.http import Http
 from tests.simulator.serving import deployed, scrape, total
-from tests.simulator.test_server_api import post
+from tests.simulator.test_server_api import post, request
 
 VLLM = {
     "num_requests_running": "gauge", "num_requests_waiting": "gauge", "kv_cache_usage_perc": "gauge",
@@ -23,11 +27,19 @@ VLLM = {
     "request_prompt_tokens": "histogram", "request_generation_tokens": "histogram",
     "request_params_max_tokens": "histogram", "iteration_tokens_total": "histogram", "cache_config_info": "gauge",
     "prompt_tokens_cached_total": "counter", "request_prefill_kv_computed_tokens": "histogram",
+    "num_requests_waiting_by_reason": "gauge", "prompt_tokens_by_source_total": "counter",
+    "admission_rejections_total": "counter", "request_num_preemptions": "histogram", "request_params_n": "histogram",
+    "request_max_num_generation_tokens": "histogram",
+}  # fmt: skip
+CONNECTOR = {
+    "external_prefix_cache_queries_total": "counter", "external_prefix_cache_hits_total": "counter",
+    "nixl_xfer_time_seconds": "histogram", "nixl_bytes_transferred": "histogram",
 }  # fmt: skip
 ROUTER = {
     "llm_d_epp_average_kv_cache_utilization": "gauge", "llm_d_epp_average_queue_size": "gauge",
     "llm_d_epp_average_running_requests": "gauge", "llm_d_epp_std_dev_queue_size": "gauge",
     "llm_d_epp_ready_endpoints": "gauge", "llm_d_epp_per_endpoint_queue_size": "gauge",
+    "llm_d_epp_flow_control_pool_saturation": "gauge", "llm_d_epp_inflight_requests": "gauge",
     "llm_d_epp_request_running": "gauge", "llm_d_epp_request_total": "counter",
     "llm_d_epp_request_error_total": "counter", "llm_d_epp_scheduler_attempts_total": "counter",
     "llm_d_epp_request_ttft_seconds": "histogram", "llm_d_epp_request_ntpot_seconds": "histogram",
@@ -40,19 +52,88 @@ ROUTER = {
 BUCKETS = (0.1, 0.5, 1.0, 7.5)
 
 
+def vllm(names: dict[str, str]) -> dict[str, str]:
+    return {f"vllm:{name}": kind for name, kind in names.items()}
+
+
+async def types_of(endpoint: Endpoint) -> dict[str, str]:
+    async with Http(endpoint) as http:
+        reply = await http.get("/metrics")
+    assert reply.headers["Content-Type"].startswith("text/plain; version=")
+    lines = [line.split() for line in reply.text.splitlines() if line.startswith("# TYPE")]
+    return {name: kind for _, _, name, kind in lines}
+
+
 async def test_the_names_and_types_are_vllms_and_the_routers() -> None:
     async with deployed(replicas=2) as endpoints:
-        types = []
-        for endpoint in endpoints:
-            async with Http(endpoint) as http:
-                reply = await http.get("/metrics")
-            assert reply.headers["Content-Type"].startswith("text/plain; version=")
-            lines = [line.split() for line in reply.text.splitlines() if line.startswith("# TYPE")]
-            types.append({name: kind for _, _, name, kind in lines})
+        types = [await types_of(endpoint) for endpoint in endpoints]
         labels = {dict(have).get("engine") for _, have in await scrape(endpoints[2])}
     assert ROUTER.items() <= types[0].items()
-    assert {f"vllm:{name}": kind for name, kind in VLLM.items()}.items() <= types[1].items()
+    assert vllm(VLLM).items() <= types[1].items()
+    assert not vllm(CONNECTOR).keys() & types[1].keys()
     assert labels == {"1"}
+
+
+async def test_a_replica_that_gets_kv_caches_tells_what_a_connector_would() -> None:
+    rules = {"prefill_replicas": 1, "transfer_latency": 0.01, "transfer_bandwidth": 1e9}
+    async with deployed(replicas=2, disaggregation=rules) as (router, prefill, decode):
+        for tokens in (100, 100):  # of the second one 96 tokens are there already
+            await post(router, "/v1/completions", prompt=list(range(tokens)), max_tokens=4)
+        assert not vllm(CONNECTOR).keys() & (await types_of(prefill)).keys()
+        assert vllm(CONNECTOR).items() <= (await types_of(decode)).items()
+        samples = await scrape(decode)
+    # The last prompt token is computed again: it gives the first token of the answer.
+    assert total(samples, "vllm:external_prefix_cache_queries_total") == 100 + 4
+    assert total(samples, "vllm:external_prefix_cache_hits_total") == 99 + 3
+    sources = {"local_compute": 2, "local_cache_hit": 96, "external_kv_transfer": 102}
+    for source, tokens in sources.items():
+        assert total(samples, "vllm:prompt_tokens_by_source_total", source=source) == tokens
+    assert total(samples, "vllm:prompt_tokens_total") == 200
+    assert total(samples, "vllm:prompt_tokens_cached_total") == 198
+    assert total(samples, "vllm:request_prefill_kv_computed_tokens_sum") == 2
+    size = 104 * 131072  # of Llama 3.1 8B
+    assert total(samples, "vllm:nixl_bytes_transferred_sum") == size
+    assert total(samples, "vllm:nixl_xfer_time_seconds_sum") == pytest.approx(0.02 + size / 1e9)
+    assert total(samples, "vllm:nixl_xfer_time_seconds_count") == 2
+
+
+async def test_preemptions_and_rejections_are_told_by_request() -> None:
+    """Two answers that fill the cache together: the newer one gives way, and a third is turned away."""
+    config = {"num_gpu_blocks": 12, "max_model_len": 180, "max_num_seqs": 2, "failures": {"max_queue": 1}}
+    async with deployed(speed=20, **config) as (router, replica):
+
+        async def ask(word: int, delay: float) -> int:
+            await asyncio.sleep(delay)
+            return (await post(router, "/v1/completions", prompt=[word] * 64, max_tokens=100))[0]
+
+        found = await asyncio.gather(ask(1, 0), ask(2, 0), ask(3, 0.005), ask(4, 0.01))
+        samples, routed = await scrape(replica), await scrape(router)
+    assert sorted(found) == [200, 200, 200, 429]
+    assert total(samples, "vllm:admission_rejections_total") == 1
+    assert total(samples, "vllm:request_num_preemptions_count") == 3
+    preempted = total(samples, "vllm:request_num_preemptions_sum")
+    assert preempted == total(samples, "vllm:num_preemptions_total") >= 1
+    assert total(samples, "vllm:request_max_num_generation_tokens_sum") == 300
+    assert total(samples, "vllm:request_params_n_sum") == 3
+    assert total(routed, "llm_d_epp_inflight_requests") == 0
+
+
+async def test_the_router_tells_what_is_under_way_and_how_full_the_pool_is() -> None:
+    async with deployed(replicas=2, max_num_seqs=1) as (router, first, _):
+        writers = []
+        for endpoint in (first, first, first, router):
+            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+            writer.write(request("/v1/completions", {"prompt": "a question", "max_tokens": 5000}))
+            writers.append(writer)
+            await asyncio.sleep(0.02)
+        routed, waiting = await scrape(router), await scrape(first)
+        for writer in writers:
+            writer.close()
+    assert total(waiting, "vllm:num_requests_waiting_by_reason", reason="capacity") == 2
+    assert total(routed, "llm_d_epp_inflight_requests", endpoint_name="replica-0") == 0
+    assert total(routed, "llm_d_epp_inflight_requests", endpoint_name="replica-1") == 1
+    # two of five that may wait at the one, next to nothing at the other
+    assert total(routed, "llm_d_epp_flow_control_pool_saturation") == pytest.approx(0.2, abs=0.01)
 
 
 async def test_what_a_hit_and_a_queue_look_like() -> None:

@@ -30,6 +30,10 @@ PATHS = ("/health", "/ping", "/version", "/metrics", "/v1/models", "/v1/completi
          "/tokenize", "/detokenize")  # fmt: skip
 
 
+SESSION_HEADERS = (b"x-session-token", b"x-session-id")
+"""The first is the one that the llm-d router's session affinity reads unless it is told another."""
+
+
 class Service:
     """What all endpoints of a server share.
 
@@ -191,7 +195,7 @@ class Site:
         if fate.http_500:
             raise ApiError(500, "internal server error (failures.http_500_rate)", "InternalServerError")
         tokens, reason, texts = service.output(ask, fate, number)
-        session = ask.session or request.headers.get(b"x-session-id", b"").decode("latin-1") or None
+        session = session_of(request) or ask.session
         answer = Answer(
             connection, ask, number, arrived=request.arrived, model=service.model, vocabulary=service.vocabulary,
             output_tokens=tokens, reason=reason, texts=texts,
@@ -207,3 +211,9 @@ class Site:
         answer.trouble_at = trouble_at(answer.output_tokens)
         stall_s = self._service.config.failures.stall_time / self._service.config.speed
         answer.trouble = Answer.cut if fate.cut else lambda a: a.hold(stall_s)
+
+
+def session_of(request: Request) -> str | None:
+    """Whose requests belong together, by the first of ``SESSION_HEADERS`` that is there."""
+    value = next((v for name in SESSION_HEADERS if (v := request.headers.get(name))), None)
+    return None if value is None else value.decode("latin-1")

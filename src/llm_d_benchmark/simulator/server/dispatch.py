@@ -76,12 +76,13 @@ class Routed:
         self.put(answer, request, at)
         answer.open()
 
-    def put(self, answer: Answer, request: EngineRequest, at: int) -> None:
+    def put(self, answer: Answer, request: EngineRequest, at: int) -> Replica:
         """Pick a replica and give it a request as of ``at`` (monotonic ns), up to which they have caught up."""
         began = monotonic_ns()
         replica = self._replicas[self._router.pick(request, self._engines)]
         self._metrics.picked(replica.number, (monotonic_ns() - began) * 1e-9)
         _put(replica, self._max_queue, answer, request, at)
+        return replica
 
 
 class Disaggregated:
@@ -132,7 +133,7 @@ class Disaggregated:
         size = (request.prompt_tokens - there) * self._kv_bytes
         seconds = self._rules.transfer_latency + size / self._rules.transfer_bandwidth
         at = self._clock.wall(progress.last_token + seconds)
-        arriving = self.transfers.at(at, lambda: self._arrived(answer, request, at))
+        arriving = self.transfers.at(at, lambda: self._arrived(answer, request, at, size, seconds / self._clock.speed))
 
         def left(_: Answer) -> None:
             self.transfers.cancel(arriving)
@@ -140,14 +141,16 @@ class Disaggregated:
 
         answer.gone = left
 
-    def _arrived(self, answer: Answer, request: EngineRequest, at: int) -> None:
+    def _arrived(self, answer: Answer, request: EngineRequest, at: int, size: float, took: float) -> None:
         self._decode.catch_up(at)
         try:
-            self._decode.put(answer, replace(request, transferred_tokens=request.prompt_tokens), at)
+            replica = self._decode.put(answer, replace(request, transferred_tokens=request.prompt_tokens), at)
         except ApiError as error:
             self._metrics.ended(answer, False)
             refuse(answer.connection, error)
         else:
+            replica.metrics.transfer_time.observe(took)
+            replica.metrics.transfer_bytes.observe(size)
             answer.open()
 
 
@@ -221,6 +224,7 @@ class Agenda:
 def _put(replica: Replica, max_queue: int | None, answer: Answer, request: EngineRequest, at: int) -> None:
     waiting = replica.engine.waiting
     if max_queue is not None and waiting >= max_queue:
+        replica.metrics.rejected += 1
         raise ApiError(429, f"{waiting} requests wait already (failures.max_queue)", "TooManyRequestsError")
     try:
         replica.submit(answer, request, at)

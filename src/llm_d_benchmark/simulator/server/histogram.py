@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from prometheus_client.core import HistogramMetricFamily
 
-FOLD_AT = 4096
-"""Observations kept before they are counted, so that memory is bounded between scrapes."""
+FOLD_AT = 1024
+"""Observations kept before they are counted: memory is bounded between scrapes, and no token waits long for it."""
 
 
 class Histogram:
@@ -23,6 +23,8 @@ class Histogram:
         self._pending: list[float] = []
         self.observe = self._pending.append
         """Takes one value."""
+        self.observe_all = self._pending.extend
+        """Takes a list of them."""
 
     def fold(self) -> None:
         """Count what was observed since the last time."""
@@ -34,9 +36,10 @@ class Histogram:
         self._counts += np.bincount(places, minlength=len(self._counts))
         self._sum += float(values.sum())
 
-    def fold_if_long(self) -> None:
-        if len(self._pending) >= FOLD_AT:
-            self.fold()
+    @property
+    def long(self) -> bool:
+        """Enough waits to be counted."""
+        return len(self._pending) >= FOLD_AT
 
     def above(self, bound: float) -> int:
         """How many values were above one of its bounds."""

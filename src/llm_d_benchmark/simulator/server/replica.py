@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ...domain.timer import PreciseTimer
 from ..api import EngineRequest
@@ -20,6 +20,7 @@ class Replica:
 
     Args:
         cache_config: labels of vllm:cache_config_info.
+        receives: KV caches from replicas that prefill.
     """
 
     def __init__(
@@ -32,12 +33,15 @@ class Replica:
         model: str,
         max_model_len: int,
         cache_config: dict[str, str],
+        receives: bool = False,
     ) -> None:
         self.number, self.engine = number, engine
-        self.metrics = VllmMetrics(model, number, max_model_len, self.state, cache_config)
+        self.metrics = VllmMetrics(model, number, max_model_len, self.state, cache_config, receives=receives)
         self._clock = clock
         self._answers: dict[int, Answer] = {}
         self._left: list[int] = []
+        self._ready: list[tuple[Answer, Callable[[bytes], None], bytes]] = []
+        self._others: list[Answer] = []
         self._end: float | None = None  # of the step under way
         self._alarm = PreciseTimer(loop, self._due)
         self.earlier: Callable[[int], None] | None = None
@@ -55,6 +59,11 @@ class Replica:
             prefix_queries=engine.prompt_tokens if cached else 0,
             prefix_hits=engine.cached_tokens,
         )
+
+    @property
+    def routed(self) -> int:
+        """Requests under way that came through the router."""
+        return sum(answer.routed for answer in self._answers.values())
 
     def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
         """Put a request into the engine's queue as of ``at`` (monotonic ns), for which ``catch_up`` has been called.
@@ -81,6 +90,8 @@ class Replica:
     def _gone(self, answer: Answer) -> None:
         if self._answers.pop(answer.request_id, None) is None:
             return
+        self._ready = [entry for entry in self._ready if entry[0] is not answer]
+        self._others = [other for other in self._others if other is not answer]
         self.metrics.finished["abort"] += 1
         if self._end is None:
             self.engine.abort(answer.request_id)
@@ -99,6 +110,7 @@ class Replica:
             return
         self._end = float(ends[0])
         self._alarm.set(self._clock.wall(self._end))
+        self._prepare()
 
     def _due(self) -> None:
         if self._end is None:
@@ -109,22 +121,34 @@ class Replica:
         else:
             self._emit(self._end)
 
+    def _prepare(self) -> None:
+        """Encode what can be before the step under way has ended: the tokens of streams that go on after it."""
+        self._ready, self._others = [], []
+        for request_id in self.engine.decoding:
+            answer = self._answers.get(request_id)
+            if answer is None or answer.count + 1 == answer.output_tokens:
+                continue  # its client has left, or the end of the answer goes with this token
+            if answer.plain:
+                self._ready.append((answer, answer.write, answer.next_event()))
+            else:
+                self._others.append(answer)
+
     def _emit(self, end: float) -> None:
         """Write the tokens of the step that has ended, and begin the next."""
         due, metrics, answers = self._clock.wall(end), self.metrics, self._answers
         if self.earlier is not None:
             self.earlier(due)
-        decoding = self.engine.decoding
+        tokens, prompts = self._decoded(due), 0
         first, finished = self.engine.end(1)
         done = {progress.request.request_id for progress in finished}
-        tokens, prompts = self._decoded(decoding, done, due), 0
         for progress in first:
             if (answer := answers.get(progress.request.request_id)) is not None:
-                tokens += 1
+                tokens += progress.request.request_id not in done
                 prompts += self._prefilled(answer, progress, done, due)
         ended = []
         for progress in finished:
             if (answer := answers.pop(progress.request.request_id, None)) is not None:
+                tokens += 1
                 answer.last_token(progress)
                 self._stamp(answer, due)
                 ended.append((answer, progress))
@@ -136,31 +160,21 @@ class Replica:
         metrics.fold_if_long()
         self._begin(end)
 
-    def _decoded(self, decoding: Sequence[int], done: set[int], due: int) -> int:
-        """One more token for each of these requests, but those in ``done``; how many get one, those included."""
-        answers, tokens = self._answers, 0
-        itl, lateness = self.metrics.itl.observe, self.metrics.lateness.observe
-        for request_id in decoding:
-            answer = answers.get(request_id)
-            if answer is None:
-                continue  # its client has left
-            tokens += 1
-            if request_id in done:
-                continue
-            if answer.plain:
-                # Answer.token, written out: this is the loop that limits how much one core can serve.
-                words, place, template = answer.words, answer.place, answer.template
-                word = words[place]
-                answer.place = place + 1 if place + 1 < len(words) else 0
-                answer.count += 1
-                answer.write(template.heads[len(word)] + word + template.suffix)
-            else:
-                answer.token()
-            now = monotonic_ns()
-            itl((now - answer.last) * 1e-9)
-            lateness((now - due) * 1e-9)
-            answer.last = now
-        return tokens
+    def _decoded(self, due: int) -> int:
+        """Write the tokens that were prepared, nothing else in between; how many."""
+        ready, stamps = self._ready, list[int]()
+        for _, write, data in ready:
+            write(data)
+            stamps.append(monotonic_ns())
+        self.metrics.itl.observe_all([(now - e[0].last) * 1e-9 for e, now in zip(ready, stamps, strict=True)])
+        self.metrics.lateness.observe_all([(now - due) * 1e-9 for now in stamps])
+        for entry, now in zip(ready, stamps, strict=True):
+            entry[0].last = now
+        others = self._others
+        for answer in others:
+            answer.token()
+            self._stamp(answer, due)
+        return len(ready) + len(others)
 
     def _prefilled(self, answer: Answer, progress: Progress, done: set[int], due: int) -> int:
         """A prompt was completed: its tokens. After a preemption the answer goes on, and there are no new ones."""
@@ -170,7 +184,11 @@ class Replica:
         if answer.request_id not in done:
             answer.token() if again else answer.first_token()
             self._stamp(answer, due)
-        return 0 if again else progress.request.prompt_tokens
+        if again:
+            return 0
+        self.metrics.cached_tokens += progress.cached_tokens
+        self.metrics.received_tokens += progress.received_tokens
+        return progress.request.prompt_tokens
 
     def _stamp(self, answer: Answer, due: int) -> None:
         """A token has been written."""
@@ -198,9 +216,11 @@ class Replica:
         metrics.tpot.observe(decode / (answer.count - 1) if answer.count > 1 else 0.0)
         metrics.request_prompt.observe(len(answer.ask.prompt))
         request = progress.request
-        there = max(progress.cached_tokens, min(request.transferred_tokens, request.prompt_tokens - 1))
-        metrics.computed.observe(request.prompt_tokens - there)
+        metrics.computed.observe(request.prompt_tokens - progress.cached_tokens - progress.received_tokens)
         metrics.request_generation.observe(answer.count)
+        metrics.most_generated.observe(answer.count)
+        metrics.choices.observe(1)
+        metrics.preempted.observe(progress.preemptions)
         metrics.max_tokens.observe(answer.ask.max_tokens)
         if answer.ended is not None:
             answer.ended(answer, True)

@@ -14,6 +14,7 @@ from .replica import Replica
 from .stream import Answer
 
 POOL = "simulator"
+PRODUCER = "inflight-load-producer"
 FOLD_EVERY = 1000
 """Requests after which what waits to be counted is counted."""
 LATENCY_BUCKETS = (
@@ -27,6 +28,8 @@ SCHEDULER_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.
 COUNT_BUCKETS = (
     1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32778, 65536, 131072, 262144, 524288, 1048576,
 )  # fmt: skip
+QUEUE_THRESHOLD, KV_CACHE_THRESHOLD = 5, 0.8
+"""Of the llm-d router's utilization detector, which tells the saturation of the pool."""
 NEW, OBJECTIVE, EXTENSION, POOL_OLD = (
     "llm_d_epp_",
     "inference_objective_",
@@ -124,6 +127,13 @@ class RouterMetrics(Collector):
             for prefix in (NEW, POOL_OLD):
                 yield _gauge(f"{prefix}average_{what}", f"Average {documentation}.", pool, fmean(values))
             yield _gauge(f"{NEW}std_dev_{what}", f"Standard deviation of {documentation}.", pool, pstdev(values))
+        saturation = fmean(max(s.waiting / QUEUE_THRESHOLD, s.kv_usage / KV_CACHE_THRESHOLD) for s in states)
+        yield _gauge(
+            f"{NEW}flow_control_pool_saturation",
+            "Mean over the replicas of queue or KV cache in use over its threshold, whichever is more.",
+            {"inference_pool": POOL},
+            saturation,
+        )
         yield _gauge(f"{NEW}ready_endpoints", "Ready endpoints in the pool.", pool, len(states))
         yield _gauge(f"{POOL_OLD}ready_pods", "Ready pods in the pool.", pool, len(states))
         for name in (f"{NEW}request_running", f"{OBJECTIVE}running_requests"):
@@ -138,6 +148,14 @@ class RouterMetrics(Collector):
             for replica in self._replicas:
                 family.add_metric([POOL, endpoint_name(replica.number)], replica.engine.waiting)
             yield family
+        inflight = GaugeMetricFamily(
+            f"{NEW}inflight_requests",
+            "Requests under way at a replica that the router sent there.",
+            labels=["endpoint_name", "namespace", "producer_name"],
+        )
+        for replica in self._replicas:
+            inflight.add_metric([endpoint_name(replica.number), "", PRODUCER], replica.routed)
+        yield inflight
         attempts = CounterMetricFamily(
             f"{NEW}scheduler_attempts",
             "Scheduling attempts.",

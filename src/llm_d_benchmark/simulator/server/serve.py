@@ -133,10 +133,11 @@ def _replicas(
         "gpu_memory_utilization": str(config.gpu_memory_utilization),
         "enable_prefix_caching": str(config.enable_prefix_caching),
     }
+    prefill = config.disaggregation.prefill_replicas if config.disaggregation else config.replicas
     return [
         Replica(
             number, engine, clock, loop, model=profile.model, max_model_len=profile.max_model_len,
-            cache_config=cache_config,
+            cache_config=cache_config, receives=number >= prefill,
         )
         for number, engine in enumerate(build_engines(config, profile))
     ]  # fmt: skip

@@ -65,14 +65,27 @@ class Answer:
         self._stalled = False
         self._held: list[bytes] = []
 
+    @property
+    def routed(self) -> bool:
+        """It came through the router, which wants to know its end."""
+        return self.ended is not None
+
     def open(self) -> None:
         """The request was accepted: a stream's head goes out at once."""
         self.connection.answering = self
         if self.ask.stream:
             self.write(STREAM_HEAD)
 
+    def next_event(self) -> bytes:
+        """The event of the next token of a plain answer, which is neither the first nor the last, to be written."""
+        words, place, template = self.words, self.place, self.template
+        word = words[place]
+        self.place = place + 1 if place + 1 < len(words) else 0
+        self.count += 1
+        return template.heads[len(word)] + word + template.suffix
+
     def token(self) -> None:
-        """One token that is neither the first nor the last; the driver does the same for plain ones by itself."""
+        """One token that is neither the first nor the last, whatever the answer."""
         word = self._word()
         self.count += 1
         if self.count == self.trouble_at and self.trouble is not None:
@@ -161,6 +174,10 @@ class Prefill(Answer):
             vocabulary=answer.vocabulary, output_tokens=1, reason="length",
         )  # fmt: skip
         self._whole_answer, self._done = answer, done
+
+    @property
+    def routed(self) -> bool:
+        return True
 
     def last_token(self, progress: Progress) -> None:
         self.count = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +23,10 @@ REQUEST_BUCKETS = (
     1920.0, 7680.0,
 )  # fmt: skip
 ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+CHOICES_BUCKETS = (1, 2, 5, 10, 20)
+PREEMPTION_BUCKETS = (1, 2, 3, 4, 5, 10, 20)
+TRANSFER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 5.0)
+BYTES_BUCKETS = tuple(2 ** (10 + k) for k in range(1, 25, 2))
 LATENESS_BUCKETS = (5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 REASONS = ("stop", "length", "abort", "error")
 LATE_S = 0.002
@@ -50,9 +54,13 @@ class EngineState:
 class VllmMetrics(Collector):
     """Counts of one replica. The attributes are written by its driver, ``collect`` reads them.
 
+    ``cached_tokens`` and ``received_tokens`` are parts of ``prompt_tokens``: found in the replica's own cache, and
+    computed by another replica.
+
     Args:
         state: asked at every scrape.
         cache_config: labels of vllm:cache_config_info.
+        receives: the replica gets KV caches from others; only then it has metrics of a KV connector, as vLLM does.
     """
 
     def __init__(
@@ -62,11 +70,16 @@ class VllmMetrics(Collector):
         max_model_len: int,
         state: Callable[[], EngineState],
         cache_config: dict[str, str],
+        *,
+        receives: bool = False,
     ) -> None:
         self._labels = {"model_name": model, "engine": str(engine)}
-        self._state, self._cache_config = state, cache_config
+        self._state, self._cache_config, self._receives = state, cache_config, receives
         self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.received_tokens = 0
         self.generation_tokens = 0
+        self.rejected = 0
         self.finished: Counter[str] = Counter()
         self._histograms: list[Histogram] = []
         tokens = one_two_five(max_model_len)
@@ -89,7 +102,21 @@ class VllmMetrics(Collector):
         self.computed = make(
             "request_prefill_kv_computed_tokens", "New KV tokens computed during prefill, cached ones left out.", tokens
         )
+        self.most_generated = make(
+            "request_max_num_generation_tokens", "Histogram of maximum number of requested generation tokens.", tokens
+        )
+        self.choices = make("request_params_n", "Histogram of the n request parameter.", CHOICES_BUCKETS)
+        self.preempted = make(
+            "request_num_preemptions", "Number of preemptions of a finished request.", PREEMPTION_BUCKETS
+        )
         self.iteration = make("iteration_tokens_total", "Number of tokens per engine_step.", ITERATION_BUCKETS)
+        if receives:
+            self.transfer_time = make(
+                "nixl_xfer_time_seconds", "Histogram of transfer duration for KV Cache transfers.", TRANSFER_BUCKETS
+            )
+            self.transfer_bytes = make(
+                "nixl_bytes_transferred", "Histogram of bytes transferred per KV Cache transfer.", BYTES_BUCKETS
+            )
         self.lateness = Histogram(
             "llm_d_benchmark_simulator_emission_lateness_seconds",
             "How long after its time by the model the kernel had a token.",
@@ -104,14 +131,19 @@ class VllmMetrics(Collector):
         return made
 
     def fold_if_long(self) -> None:
-        """Keep what waits to be counted bounded; called off the hot path."""
-        for histogram in self._histograms:
-            histogram.fold_if_long()
+        """Keep what waits to be counted bounded; called once a step. No other histogram is told more than these two, by
+        the token and by the step."""
+        if self.lateness.long or self.iteration.long:
+            for histogram in self._histograms:
+                histogram.fold()
 
     def collect(self) -> Iterator[Metric]:
         state = self._state()
         yield self._gauge("num_requests_running", "Number of requests in model execution batches.", state.running)
         yield self._gauge("num_requests_waiting", "Number of requests waiting to be processed.", state.waiting)
+        # Nothing is held back here but for want of room.
+        reasons = {"capacity": state.waiting, "deferred": 0}
+        yield self._by("reason", GaugeMetricFamily, "num_requests_waiting_by_reason", "Waiting requests.", reasons)
         yield self._gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", state.kv_usage)
         yield self._counter("num_preemptions", "Cumulative number of preemption from the engine.", state.preemptions)
         yield self._counter(
@@ -120,17 +152,15 @@ class VllmMetrics(Collector):
         yield self._counter(
             "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", state.prefix_hits
         )
-        yield self._counter("prompt_tokens", "Number of prefill tokens processed.", self.prompt_tokens)
-        yield self._counter("prompt_tokens_cached", "Number of cached prompt tokens.", state.prefix_hits)
-        yield self._counter("generation_tokens", "Number of generation tokens processed.", self.generation_tokens)
-        success = CounterMetricFamily(
-            "vllm:request_success",
+        yield from self._tokens()
+        yield self._by(
+            "finished_reason",
+            CounterMetricFamily,
+            "request_success",
             "Count of successfully processed requests.",
-            labels=[*self._labels, "finished_reason"],
+            {reason: self.finished[reason] for reason in REASONS},
         )
-        for reason in REASONS:
-            success.add_metric([*self._labels.values(), reason], self.finished[reason])
-        yield success
+        yield self._counter("admission_rejections", "Requests turned away because the queue was full.", self.rejected)
         for histogram in self._histograms:
             yield histogram.family()
         late = CounterMetricFamily(
@@ -148,6 +178,22 @@ class VllmMetrics(Collector):
         info.add_metric([*self._cache_config.values(), self._labels["engine"]], 1)
         yield info
 
+    def _tokens(self) -> Iterator[Metric]:
+        there = self.cached_tokens + self.received_tokens
+        sources = {
+            "local_compute": self.prompt_tokens - there,
+            "local_cache_hit": self.cached_tokens,
+            "external_kv_transfer": self.received_tokens,
+        }
+        yield self._counter("prompt_tokens", "Number of prefill tokens processed.", self.prompt_tokens)
+        yield self._by("source", CounterMetricFamily, "prompt_tokens_by_source", "Prompt tokens by source.", sources)
+        yield self._counter("prompt_tokens_cached", "Number of cached prompt tokens (local + external).", there)
+        yield self._counter("generation_tokens", "Number of generation tokens processed.", self.generation_tokens)
+        if self._receives:
+            missing = self.prompt_tokens - self.cached_tokens
+            yield self._counter("external_prefix_cache_queries", "Tokens asked of other replicas.", missing)
+            yield self._counter("external_prefix_cache_hits", "Tokens got from other replicas.", self.received_tokens)
+
     def _gauge(self, name: str, documentation: str, value: float) -> Metric:
         family = GaugeMetricFamily(f"vllm:{name}", documentation, labels=list(self._labels))
         family.add_metric(list(self._labels.values()), value)
@@ -156,4 +202,18 @@ class VllmMetrics(Collector):
     def _counter(self, name: str, documentation: str, value: float) -> Metric:
         family = CounterMetricFamily(f"vllm:{name}", documentation, labels=list(self._labels))
         family.add_metric(list(self._labels.values()), value)
+        return family
+
+    def _by(
+        self,
+        label: str,
+        kind: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        documentation: str,
+        values: Mapping[str, float],
+    ) -> Metric:
+        """One sample for each value of a label."""
+        family = kind(f"vllm:{name}", documentation, labels=[*self._labels, label])
+        for key, value in values.items():
+            family.add_metric([*self._labels.values(), key], value)
         return family
