@@ -35,7 +35,7 @@ def check_work_conserved(engine: Engine, preemptions: int) -> None:
         head = engine._waiting[0]
         hit = engine._pool.hits(head.chain, (head.tokens - 1) // limits.block_size)
         need = limits.blocks(min(head.tokens, hit * limits.block_size + budget)) - hit
-        assert need > engine.free_blocks - engine._pool.idle(head.chain[:hit])
+        assert need > engine.free_blocks - engine._pool.idle(head.chain, hit)
 
 
 def run(engine: Engine, schedule: list[tuple[float, EngineRequest]], *, most: int) -> Ran:

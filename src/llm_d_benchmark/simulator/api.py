@@ -58,6 +58,7 @@ class EngineRequest:
         output_tokens: tokens it will generate.
         output_blocks: hash of each further block that the answer fills, where it is known beforehand (the next turn of
             a conversation then finds it).
+        output_unseen: no later prompt contains the answer: once it has ended, nobody looks for its blocks.
         transferred_tokens: prompt tokens whose KV cache comes with the request, from the replica that computed it.
     """
 
@@ -68,3 +69,4 @@ class EngineRequest:
     session: str | None = None
     output_blocks: Sequence[int] = ()
     transferred_tokens: int = 0
+    output_unseen: bool = False

@@ -175,7 +175,8 @@ class Cluster:
                 blocks = self._hasher(ids)
                 filled = range(self._unseen, self._unseen - ((len(ids) + tokens) // size - full), -1)
                 self._unseen = filled.stop
-        return EngineRequest(number, len(ask.ids), tokens, blocks, ask.session, filled)
+        unseen = ask.answer_seed is None
+        return EngineRequest(number, len(ask.ids), tokens, blocks, ask.session, filled, output_unseen=unseen)
 
     def _submit(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> bool:
         """Give a request to a replica; False where its queue is full."""

@@ -166,7 +166,8 @@ class Engine:
             )
         chain: Sequence[int] = ()
         if self.limits.enable_prefix_caching:
-            chain = [*request.blocks, *request.output_blocks] if request.output_blocks else request.blocks
+            seen = request.output_blocks and not request.output_unseen
+            chain = [*request.blocks, *request.output_blocks] if seen else request.blocks
         progress = Progress(request, now, chain=chain)
         self._requests[request.request_id] = progress
         self._waiting.append(progress)
@@ -183,7 +184,7 @@ class Engine:
             self._partial = None
         else:
             self._waiting.remove(progress)
-        self._release(progress)
+        self._release(progress, ended=True)
         return progress
 
     # steps
@@ -242,7 +243,7 @@ class Engine:
         for progress in finished:
             progress.last_token = float(progress.pieces[-1][-1])
             del self._requests[progress.request.request_id]
-            self._release(progress)
+            self._release(progress, ended=True)
         return first, finished
 
     # the KV cache
@@ -259,22 +260,28 @@ class Engine:
             self._partial = None
         else:
             self._batch.leave(progress)
+        if self.limits.enable_prefix_caching and progress.request.output_unseen:
+            progress.chain = [*progress.request.blocks, *progress.request.output_blocks]  # it will look for them itself
         self._release(progress)
         progress.preemptions += 1
         self.preemptions += 1
         self._waiting.appendleft(progress)
 
-    def _release(self, progress: Progress) -> None:
+    def _release(self, progress: Progress, *, ended: bool = False) -> None:
         """Give every block back; full ones stay in the cache for whoever has the same prefix."""
-        self._name(progress)
-        self._pool.release(progress.held, self.limits.blocks(progress.computed) - len(progress.held))
+        request, full = progress.request, progress.computed // self.limits.block_size
+        unseen = 0
+        if ended and request.output_unseen and self.limits.enable_prefix_caching:
+            unseen = max(0, full - max(progress.named, len(request.blocks)))
+        self._name(progress, full - unseen)
+        named = sum([blocks for _, blocks in progress.held])
+        self._pool.release(progress.held, unseen, self.limits.blocks(progress.computed) - named - unseen)
         progress.held, progress.named, progress.computed = [], 0, 0
 
-    def _name(self, progress: Progress) -> None:
-        """Blocks that have filled up can be found by their hash from now on."""
-        full = progress.computed // self.limits.block_size
+    def _name(self, progress: Progress, full: int) -> None:
+        """Blocks that have filled up, the first ``full``, can be found by their hash from now on."""
         if full > progress.named:
-            progress.held += self._pool.name(progress.chain[progress.named : full])
+            progress.held += self._pool.name(progress.chain, progress.named, min(full, len(progress.chain)))
             progress.named = full
 
     # prompts
@@ -303,16 +310,14 @@ class Engine:
         """Start the head of the queue: the tokens it need not compute; None where its blocks are not free."""
         limits, pool, request = self.limits, self._pool, progress.request
         hit = pool.hits(progress.chain, (progress.tokens - 1) // limits.block_size)
-        held = progress.chain[:hit]
         done = hit * limits.block_size
         if progress.started is None:
             done = max(done, min(request.transferred_tokens, progress.tokens - 1))
         need = limits.blocks(min(progress.tokens, done + budget)) - hit
-        if need > pool.free - pool.idle(held):
+        if need > pool.free - pool.idle(progress.chain, hit):
             return None
-        pool.hold(held)
+        progress.held, progress.named, progress.computed = pool.hold(progress.chain, hit), hit, done
         pool.take(limits.blocks(done) - hit)
-        progress.held, progress.named, progress.computed = list(held), hit, done
         self._compute(progress, budget)
         if progress.started is None:
             progress.started = now
@@ -330,7 +335,7 @@ class Engine:
             return False
         self._pool.take(need)
         progress.computed = after
-        self._name(progress)
+        self._name(progress, after // limits.block_size)
         if after == progress.tokens:
             self._partial = None
             self._whole.append(progress)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .api import EngineRequest, FloatArray
+from .blocks import Held
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +25,7 @@ class Progress:
         computed: tokens of it in the KV cache; of one that decodes, when it joined the batch.
         joined: number of the step that made the first token of its present stay in the batch.
         named: leading blocks that were given their hashes, or have none.
-        held: hashes of the blocks it holds.
+        held: the blocks it holds that have a hash.
         pieces: token times of each stay in the batch.
     """
 
@@ -41,13 +42,18 @@ class Progress:
     computed: int = 0
     joined: int = -1
     named: int = 0
-    held: list[int] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     pieces: list[FloatArray] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
         """Tokens that must be in the KV cache before the next one can be made."""
         return self.request.prompt_tokens + self.generated
+
+    @property
+    def received_tokens(self) -> int:
+        """Prompt tokens whose KV cache came from another replica, beyond what was cached here."""
+        return max(0, min(self.request.transferred_tokens, self.request.prompt_tokens - 1) - self.cached_tokens)
 
     @property
     def last_step(self) -> int:
