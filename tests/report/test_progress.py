@@ -79,6 +79,21 @@ def test_plain_lines_tell_phases_stages_counts_and_advice(monkeypatch: pytest.Mo
     assert lines[-1] == "run ended: ok"
 
 
+def test_rates_are_not_shown_until_a_request_has_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
+    out = io.StringIO()
+    interval = {"sent": 5, "succeeded": 0, "failed": 0, "in_flight": 5, "output_tokens": 0, "start": 0, "end": S}
+    with make_progress("plain", out) as shown:
+        for succeeded in (0, 4, 0):
+            shown(Event(EventType.INTERVAL, S, {**interval, "succeeded": succeeded}))
+    first, second, third = out.getvalue().splitlines()
+    assert "sent 5" in first
+    assert "req/s" not in first
+    assert "tok/s" not in first
+    assert "2.00 req/s" in second
+    assert "1.33 req/s" in third
+
+
 def test_plain_lines_of_the_load_are_seconds_apart() -> None:
     assert "sent" not in show("plain", io.StringIO())
 

@@ -37,12 +37,16 @@ def _counters(tally: Tally) -> Table:
         "ok": count(tally.succeeded),
         "failed": count(tally.failed),
         "in flight": count(tally.in_flight),
-        "req/s": digits(tally.request_rate),
-        "tok/s": digits(tally.token_rate),
-        "TTFT p50": DASH if tally.ttft_ms is None else f"{digits(tally.ttft_ms)} ms",
+        "req/s": _known(tally.request_rate),
+        "tok/s": _known(tally.token_rate),
+        "TTFT p50": _known(tally.ttft_ms, " ms"),
     }
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for name in cells:
         table.add_column(name, justify="right")
     table.add_row(*cells.values())
     return table
+
+
+def _known(value: float | None, unit: str = "") -> str:
+    return DASH if value is None else f"{digits(value)}{unit}"

@@ -111,7 +111,8 @@ class _Plain(_Silent):
             return f"{tally.progress_text()}  (its requests are counted when the stage has ended)"
         parts = [tally.progress_text(), f"sent {count(tally.sent)}", f"ok {count(tally.succeeded)}"]
         parts += [f"failed {count(tally.failed)}", f"in flight {count(tally.in_flight)}"]
-        parts += [f"{digits(tally.request_rate)} req/s", f"{digits(tally.token_rate)} tok/s"]
+        rates = ((tally.request_rate, "req/s"), (tally.token_rate, "tok/s"))
+        parts += [f"{digits(rate)} {unit}" for rate, unit in rates if rate is not None]
         parts += [f"TTFT p50 {digits(tally.ttft_ms)} ms"] if tally.ttft_ms is not None else []
         parts += [f"CLIENT LAG {tally.lag_ms:.0f} ms"] if tally.lag_ms > LAG_WARNING_MS else []
         return "  ".join(p for p in parts if p)

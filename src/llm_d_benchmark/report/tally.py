@@ -29,6 +29,7 @@ class Tally:
         self.ttft_ms: float | None = None
         self.lag_ms = 0.0
         self._virtual = False
+        self._some_done = False
         self._latest = 0
         self._seconds: float | None = None
         self._load_started: float | None = None
@@ -68,6 +69,7 @@ class Tally:
         self._stage_started = self._now()
         self._load_started = self._load_started or self._stage_started
         self._recent.clear()
+        self._some_done = False
         self.ttft_ms = None
 
     def _interval(self, event: Event) -> None:
@@ -80,22 +82,23 @@ class Tally:
             self.errors[name] = self.errors.get(name, 0) + n
         self.ttft_ms = data.get("ttft_ms_p50", self.ttft_ms)
         self.lag_ms = max(float(data.get("loop_lag_ms_max") or 0), float(data.get("schedule_delay_ms_max") or 0))
+        self._some_done = self._some_done or bool(data.get("succeeded"))
         seconds = (data.get("end", 0) - data.get("start", 0)) / 1e9
         self._recent.append((seconds, int(data.get("succeeded", 0)), int(data.get("output_tokens", 0) or 0)))
 
     @property
-    def request_rate(self) -> float:
-        """Completions per second over the last intervals."""
+    def request_rate(self) -> float | None:
+        """Completions per second over the last intervals; None until a request of the stage has succeeded."""
         return self._rate(1)
 
     @property
-    def token_rate(self) -> float:
-        """Output tokens per second over the last intervals."""
+    def token_rate(self) -> float | None:
+        """Output tokens per second over the last intervals; None until a request of the stage has succeeded."""
         return self._rate(2)
 
-    def _rate(self, column: int) -> float:
+    def _rate(self, column: int) -> float | None:
         seconds = sum(row[0] for row in self._recent)
-        return sum(row[column] for row in self._recent) / seconds if seconds > 0 else 0.0
+        return sum(row[column] for row in self._recent) / seconds if self._some_done and seconds > 0 else None
 
     @property
     def elapsed(self) -> float:
