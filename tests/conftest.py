@@ -6,6 +6,10 @@ import os
 
 import pytest
 
+from tests.support.postgresql import postgresql
+
+__all__ = ["postgresql"]
+
 
 class NoSkips:
     """Counts skips where the reports come together: in the one process, or in the one that leads several."""

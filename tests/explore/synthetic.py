@@ -60,7 +60,7 @@ class Bench:
 
     async def __call__(self, q: Question) -> StudyMeasurement:
         self.asked.append(q)
-        settings = self.present if q.settings is None else q.settings
+        settings = {**self.present, **(q.settings or {})}
         run = f"run{len(self.asked)}"
         if self.crashes(settings):
             return StudyMeasurement(run, "", q.purpose, q.settings, q.repeat, q.method, "failed", "it crashed")

@@ -6,14 +6,17 @@ import json
 
 import jsonschema
 import pytest
+import yaml
 
+from llm_d_benchmark.config.layers import load_config
 from llm_d_benchmark.config.target import TargetConfig
 from llm_d_benchmark.domain.result import Claim
-from llm_d_benchmark.domain.study import Gain, Settings, StudyResult
+from llm_d_benchmark.domain.study import Gain, RunAdvice, Settings, StudyResult
 from llm_d_benchmark.explore.conclude import Facts, conclude
 from llm_d_benchmark.explore.flags import hypotheses
-from llm_d_benchmark.explore.plan import Plan
+from llm_d_benchmark.explore.plan import Plan, plan_of
 from llm_d_benchmark.report.explore import render_lines, render_study
+from llm_d_benchmark.report.hypotheses import advice_lines
 from llm_d_benchmark.store.comparison_json import from_json, published_schema, to_json
 from tests.explore.synthetic import LATENCY, THROUGHPUT, Bench, explored, plan, server
 
@@ -48,6 +51,8 @@ async def test_a_better_configuration_is_recommended_with_its_reasons() -> None:
     assert found.gain.low <= true <= found.gain.high
     assert any(w.startswith("batch_size from 1 to") for w in found.why)
     assert "temperature is inert: leave it as the application needs it" in found.why
+    assert (found.leave, "temperature" in found.settings) == (["temperature"], False)
+    assert found.message.startswith(f"set batch_size={found.settings['batch_size']} (now 256)")
     assert "within the noise" in found.runner_up  # a batch of 64 with 16 users is one of 16
     assert "max_latency" in found.binding
     assert len(found.evidence) == 8
@@ -98,13 +103,14 @@ async def test_drift_is_seen(drift: float, seen: bool) -> None:
 
 
 def test_flags_follow_the_diagnosis_and_name_a_factor() -> None:
-    claims = [Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%"]),
-              Claim("prefill took most of a request's time", "medium", ["prefill 60%"])]  # fmt: skip
+    claims = [("run1", Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%"])),
+              ("run2", Claim("prefill took most of a request's time", "medium", ["prefill 60%"]))]  # fmt: skip
     found = {h.flag: h for h in hypotheses(claims, TARGET, [])}
     assert found["--gpu-memory-utilization"].key == "spec.target.simulator.gpu_memory_utilization"
     assert found["--max-num-seqs"].values == (256, 128, 64)
     assert found["--max-num-batched-tokens"].values == (8192, 16384, 32768)
     assert "high confidence: kv_cache_utilization_max 100%" in found["--kv-cache-dtype"].because
+    assert (found["--kv-cache-dtype"].run, found["--max-num-batched-tokens"].run) == ("run1", "run2")
     assert found["--kv-cache-dtype"].key is None  # the simulator has no such knob
     assert {"--tensor-parallel-size", "--enable-prefix-caching"} <= found.keys()
     tried = hypotheses(claims, TARGET, ["spec.target.simulator.max_num_seqs"])
@@ -113,3 +119,46 @@ def test_flags_follow_the_diagnosis_and_name_a_factor() -> None:
     vllm = TargetConfig.model_validate({"process": {"command": command, "args": {"max_num_seqs": 64}}})
     (seqs,) = (h for h in hypotheses(claims, vllm, []) if h.flag == "--max-num-seqs")
     assert (seqs.key, seqs.values) == ("spec.target.process.args.max_num_seqs", (64, 32, 16))
+
+
+async def test_finalists_differ_in_what_matters() -> None:
+    asked = plan({**SPACE, "temperature": [0.1, 0.5, 1.0]}, finalists=2)
+    bench = Bench(served, noise=0.003, present={"batch_size": 4, "concurrency": 16, "temperature": 0.1})
+    result = await study(asked, bench)
+    tried = [f.settings for f in result.finalists if f.trial is not None]
+    assert sorted(tried, key=str) == [{"batch_size": 16, "concurrency": 16}, {"batch_size": 64, "concurrency": 16}]
+    for f in result.finalists:
+        if f.trial is not None:
+            assert f.settings.items() <= result.trials[f.trial - 1].settings.items()
+
+
+async def test_where_no_factor_matters_there_is_nothing_to_compare() -> None:
+    asked = plan({"temperature": [0.1, 0.5, 1.0]}, repeats=2)
+    bench = Bench(lambda _: {THROUGHPUT: 100.0})
+    result = await study(asked, bench)
+    assert not result.finalists
+    assert result.recommendation.message.startswith("keep the present configuration: nothing that was measured differs")
+    assert result.recommendation.leave == ["temperature"]
+
+
+async def test_a_factor_of_a_condition_is_not_left_out() -> None:
+    caching, block = "spec.target.simulator.enable_prefix_caching", "spec.target.simulator.block_size"
+    space = {"batch_size": [1, 4, 16], caching: [True, False], block: {"values": [16, 32], "when": {caching: [True]}}}
+    asked = plan(space, repeats=2, finalists=1)
+    bench = Bench(lambda s: {THROUGHPUT: 10.0 * float(s["batch_size"])}, noise=0.001, present={"batch_size": 1})
+    result = await study(asked, bench)
+    assert result.recommendation.settings["batch_size"] == 16
+    assert (caching in result.recommendation.settings, result.recommendation.leave) == (True, [])
+
+
+def test_the_search_to_paste_is_one_that_explore_takes() -> None:
+    claim = Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%", "preemptions 12"], stage=0)
+    text = "\n".join(advice_lines(RunAdvice("run1", [claim], hypotheses([("run1", claim)], TARGET))))
+    assert "#   stage 0: the KV cache was full (high confidence: kv_cache_utilization_max 100%; preemptions 12)" in text
+    assert "nothing in the configuration of this target sets --kv-cache-dtype" in text
+    search = {**yaml.safe_load(text)["spec"], "target": "simulator"}
+    config = load_config([], env={}, overrides={"spec": search}).config
+    found = {d.key.rpartition(".")[2]: list(d.values) for d in plan_of(config, "simulator").space.dimensions}
+    assert found == {
+        "gpu_memory_utilization": [0.9, 0.93, 0.95], "tensor_parallel_size": [1, 2, 4], "max_num_seqs": [256, 128, 64]
+    }  # fmt: skip

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from llm_d_benchmark.domain.errors import TargetError
 from llm_d_benchmark.domain.study import Settings, StudyMeasurement
+from llm_d_benchmark.explore.budget import Budget
 from llm_d_benchmark.explore.ledger import Ledger, front
 from llm_d_benchmark.explore.plan import Plan
 from llm_d_benchmark.explore.search import Explorer, Question
+from llm_d_benchmark.explore.sharing import Sharing
+from llm_d_benchmark.explore.space import key_of
+from llm_d_benchmark.store.board import Board
 from tests.explore.synthetic import LATENCY, SERVER, THROUGHPUT, Bench, explored, plan, server
 
 SMALL: dict[str, Any] = {"batch_size": [1, 4, 16, 64], "concurrency": [4, 16, 64], "max_tokens": [128]}
@@ -167,14 +172,41 @@ async def test_a_study_goes_on_where_it_was_interrupted(methods: list[str]) -> N
     assert [*first.asked, *second.asked] == whole.asked
 
 
-async def test_workers_share_a_study_through_its_storage(tmp_path: Any) -> None:
+@pytest.mark.parametrize("method", ["random_search", "bayesian_optimization"])
+async def test_workers_share_a_study_through_its_storage(tmp_path: Any, method: str) -> None:
     pytest.importorskip("optuna", reason="needs the [explore] extra")
     storage = f"sqlite:///{tmp_path}/study.db"
-    asked = plan(SERVER, methods=["bayesian_optimization"], max_runs=12, finalists=0, storage=storage)
-    one, other = Bench(server, present=PRESENT), Bench(server, present=PRESENT)
-    await asyncio.gather(explored(asked, one), explored(asked, other))
-    await explored(asked, Bench(server, present=PRESENT))
-    assert 12 <= len(one.searched()) + len(other.searched()) <= 14
+    asked = plan(SERVER, methods=[method], max_runs=12, finalists=1, finalist_runs=2, storage=storage)
+    benches, ledgers = [Bench(server, present=PRESENT), Bench(server, present=PRESENT)], [Ledger(), Ledger()]
+
+    async def work(bench: Bench, ledger: Ledger) -> None:
+        async def slowly(q: Question) -> StudyMeasurement:
+            await asyncio.sleep(0.01)
+            return await bench(q)
+
+        with closing(Board(storage, "study")) as board:
+            await Explorer(asked, slowly, ledger, sharing=Sharing(board, ledger)).run()
+
+    await asyncio.gather(*(work(b, found) for b, found in zip(benches, ledgers, strict=True)))
+    each = [{key_of(q.settings) for q in b.searched()} for b in benches]
+    assert all(each)
+    assert len(each[0] | each[1]) == sum(len(b.searched()) for b in benches) == 12
+    for ledger in ledgers:
+        assert {key_of(s) for s in ledger.searched()} == each[0] | each[1]
+        assert sum(r.purpose == "final" for r in ledger.runs) == 4
+    assert sorted(sum(q.purpose == "final" for q in b.asked) for b in benches) == [0, 4]
+
+
+def test_what_a_dead_worker_claimed_is_free_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    with closing(Board(url, "study")) as one, closing(Board(url, "study")) as other:
+        assert one.claim("a", 0, "m", 3) == "yours"
+        assert (other.claim("a", 0, "m", 3), other.waiting()) == ("taken", True)
+        monkeypatch.setattr("llm_d_benchmark.store.board.SILENT_S", -1.0)
+        assert (other.waiting(), other.claim("a", 0, "m", 3)) == (False, "yours")
+        other.tell("a", 0, {"runs": []})
+        assert (one.news(), one.news(), one.claim("a", 0, "m", 3)) == ([{"runs": []}], [], "taken")
+        assert (one.claim("b", 0, "m", 1), one.claim("b", 0, "m", 2)) == ("spent", "yours")
 
 
 async def test_conditions_and_forbidden_combinations_hold() -> None:
@@ -196,3 +228,30 @@ async def test_conditions_and_forbidden_combinations_hold() -> None:
         found = [tuple(s.values()) for s in explorer.ledger.searched()]
         assert set(found) == {(1, True, 16), (1, True, 32), (1, False), (4, True, 16), (4, False), (16, True, 16), (16, False)}  # fmt: skip  # noqa: E501
         assert len(found) == 7
+
+
+class Clock:
+    """Time that passes by runs alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("budget", "searched", "rounds"), [(150.0, 7, 3), (400.0, 12, 9), (5.0, 0, 0)])
+async def test_a_time_budget_leaves_time_for_the_last_comparison(budget: float, searched: int, rounds: int) -> None:
+    asked = plan(SMALL, time_budget=budget, finalists=1, finalist_runs=3, reference_every=0)
+    clock, bench, ledger = Clock(), Bench(server, present=PRESENT), Ledger()
+
+    async def slowly(q: Question) -> StudyMeasurement:
+        clock.now += 10.0
+        return await bench(q)
+
+    explorer = Explorer(asked, slowly, ledger, budget=Budget(budget, clock))
+    await explorer.run()
+    assert clock.now <= max(budget, 10.0)
+    assert len(bench.searched()) == searched
+    assert sum(q.purpose == "final" for q in bench.asked) == 2 * rounds
+    assert bool(explorer.cut) == (searched < 12)

@@ -1,4 +1,4 @@
-"""``llm-d-benchmark recommend``: a study's conclusions, made again from its folder."""
+"""``llm-d-benchmark recommend``: what to set or to test, by a study or a run that is there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,39 @@ from .explore import show
 
 
 def recommend(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study that explore made.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="STUDY|RUN", help="Folder of a study that explore made, or of a run.")
+    ],
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> int:
-    """What to set, why, and what to measure next; writes the study's study.json and report.html anew.
+    """Of a study: what to set, why, and what to measure next; writes its study.json and report.html anew.
 
-    Example:
+    Of a run: which server flags are worth testing, by what limited it, and the search that tests them.
+
+    Examples:
 
       llm-d-benchmark recommend results/20260131-1200-chat-study-1a2b
+
+      llm-d-benchmark recommend results/20260131-1200-chat-1a2b > next.yaml
     """
+    from ..runner.explore import is_run
     from ..runner.explore import recommend as conclude
 
-    show(conclude(study), study, json_output)
+    if is_run(folder):
+        _of_run(folder, json_output)
+    else:
+        show(conclude(folder), folder, json_output)
     return 0
+
+
+def _of_run(folder: Path, json_output: bool) -> None:
+    from ..report.hypotheses import advice_lines
+    from ..runner.explore import advise
+    from ..store.comparison_json import to_json
+
+    found = advise(folder)
+    if json_output:
+        typer.echo(to_json(found), nl=False)
+        return
+    for line in advice_lines(found):
+        typer.echo(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -143,11 +144,22 @@ class Search(Model):
     finalist_runs: int = Field(
         4, ge=2, le=50, description="fresh runs of each of them and of the present one, in turns"
     )
+    time_budget: Seconds | None = Field(
+        None,
+        gt=0,
+        description="of the whole study, e.g. 15m: the search ends when the time left is what the last comparison "
+        "needs; that runs up to three times finalist_runs where there is time",
+    )
     inert_below: float = Field(0.02, gt=0, lt=1, description="a change of a metric by less than this does not matter")
     seed: int = Field(0, ge=0, description="of every random choice")
     storage: str | None = Field(
         None, description="database of the study, e.g. sqlite:///study.db or postgresql://..., shared by its workers"
     )
+
+    @property
+    def database(self) -> str | None:
+        """``storage`` with the driver of the [postgresql] extra where it names none."""
+        return self.storage and re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.storage)
 
 
 class ExperimentDesign(Search):

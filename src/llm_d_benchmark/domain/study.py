@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .result import Absent, Scalar
+from .result import Absent, Claim, Scalar
 
 STUDY_SCHEMA_VERSION = "1.0"
 Value = bool | int | float | str
@@ -24,7 +24,8 @@ EffectVerdict = Literal["matters", "inert", "unclear"]
 
 @dataclass(frozen=True, slots=True)
 class FactorInfo:
-    """What was varied. ``values`` of a list or a stepped range; ``low`` and ``high`` of a range."""
+    """What was varied. ``values`` of a list or a stepped range; ``low`` and ``high`` of a range; ``present`` is what
+    the configuration says, None where it leaves it to the server."""
 
     name: str
     key: str
@@ -32,6 +33,7 @@ class FactorInfo:
     low: float | None = None
     high: float | None = None
     log: bool = False
+    present: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A configuration that was measured again at the end. ``trial``: None is the reference."""
+    """A configuration that was measured again at the end. ``trial``: the best of the search with these settings; None
+    is the reference. Factors that are not in ``settings`` are left as they are."""
 
     trial: int | None
     settings: Settings
@@ -195,6 +198,7 @@ class Hypothesis:
         key: configuration key that sets it on this target; None where nothing here can.
         values: values worth measuring, the present one first where it is known.
         because: the claim and its evidence.
+        run: id of the run that was diagnosed.
     """
 
     flag: str
@@ -202,6 +206,17 @@ class Hypothesis:
     because: str
     key: str | None = None
     values: Sequence[Value] = ()
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAdvice:
+    """What ``recommend RUN`` prints: what limited one run, and what that suggests to test."""
+
+    run: str
+    diagnosis: Sequence[Claim]
+    hypotheses: Sequence[Hypothesis]
+    schema_version: str = STUDY_SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +228,7 @@ class Recommendation:
         sure: whether the gain over the present configuration is beyond the noise, in fresh runs.
         binding: the constraint that is nearest to its limit.
         evidence: ids of the runs it rests on.
+        leave: factors that were varied without any effect to be seen: ``settings`` leaves them as they are.
     """
 
     trial: int | None
@@ -225,6 +241,7 @@ class Recommendation:
     binding: str = ""
     evidence: Sequence[str] = ()
     measure_next: Sequence[str] = ()
+    leave: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

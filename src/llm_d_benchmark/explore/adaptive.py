@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..domain.errors import ConfigError
 from ..domain.study import Settings, Value
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 STALE = 25
 """Proposals in a row that were made before, after which one that was not is asked for."""
+
+TRIES = 5
+"""Attempts to open a shared storage, a little later each."""
 
 
 class Adaptive:
@@ -46,19 +50,12 @@ class Adaptive:
         self._open: list[tuple[optuna.Trial, str]] = []
         self._told: dict[str, Standing] = {}
         self._shared = storage is not None
-        try:
-            self._study = optuna.create_study(
-                storage=storage,
-                sampler=_sampler(method, plan, trials, seed),
-                study_name=f"{name}-{method}",
-                load_if_exists=True,
-                directions=["maximize"] * len(plan.objectives),
-            )
-        except (ImportError, ValueError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            raise ConfigError(
-                f"the storage '{storage}' cannot be opened: {str(error).splitlines()[0]}",
-                advice="for example sqlite:///study.db, or postgresql+psycopg://USER@HOST/DB",
-            ) from error
+        self._study = _study(
+            storage,
+            sampler=_sampler(method, plan, trials, seed),
+            study_name=f"{name}-{method}",
+            directions=["maximize"] * len(plan.objectives),
+        )
 
     @property
     def finished(self) -> int:
@@ -99,6 +96,16 @@ class Adaptive:
                 self._answer(trial, found.scores(self._plan.objectives), found.violations)
         self._open = [(t, k) for t, k in self._open if k != key]
 
+    def drop(self, settings: Settings) -> None:
+        """A configuration that was asked for is another worker's."""
+        from optuna.trial import TrialState
+
+        key = key_of(settings)
+        for trial, asked in self._open:
+            if asked == key:
+                self._study.tell(trial, state=TrialState.FAIL)
+        self._open = [(t, k) for t, k in self._open if k != key]
+
     def _answer(self, trial: optuna.Trial, scores: Sequence[float] | None, violations: Any) -> None:
         """A failure is told as the worst that was seen and as infeasible, so that the method learns to avoid it."""
         names = [*(c.name for c in self._plan.limits), "failed", "forbidden"]
@@ -129,6 +136,24 @@ class Adaptive:
             return True
         dims = {x.name: x for x in self._plan.space.dimensions}
         return all(f in trial.params and _value(dims[f], trial.params[f]) in among for f, among in d.when.items())
+
+
+def _study(storage: str | None, **options: Any) -> optuna.Study:
+    """Workers that start together make the tables together: the one that comes too late looks once more."""
+    import optuna
+
+    for attempt in range(TRIES):
+        try:
+            return optuna.create_study(storage=storage, load_if_exists=True, **options)
+        except (ImportError, ValueError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            if isinstance(error, DBAPIError) and attempt < TRIES - 1:
+                time.sleep(0.2 * (attempt + 1))
+                continue
+            raise ConfigError(
+                f"the storage '{storage}' cannot be opened: {str(error).splitlines()[0]}",
+                advice="for example sqlite:///study.db, or postgresql://USER@HOST/DB",
+            ) from error
+    raise AssertionError
 
 
 def _sampler(method: str, plan: Plan, trials: int, seed: int) -> Any:

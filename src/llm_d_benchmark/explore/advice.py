@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..domain.result import Absent, Measured
-from ..domain.study import FactorEffect, Finalist, Gain, Interaction, Recommendation, StudyLimit
-from .finals import PRESENT, gains_of
-from .ledger import Ledger, Standing, front, violation
+from ..domain.study import FactorEffect, Finalist, Gain, Interaction, Recommendation, Settings, StudyLimit, Value
+from .finals import PRESENT, gains_of, trial_of
+from .ledger import Ledger, Standing, violation
+from .parsimony import contenders
 from .plan import Plan
-from .search import describe
+from .search import describe, finalists
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,36 @@ class Evidence:
     finals: Sequence[Finalist]
     effects: Sequence[FactorEffect]
     interactions: Sequence[Interaction]
+    idle: Sequence[str]
     ledger: Ledger
 
 
 def recommend(e: Evidence) -> Recommendation:
     """The best configuration, if fresh runs show that it is better than the present one."""
+    return replace(_recommended(e), leave=list(e.idle))
+
+
+def _recommended(e: Evidence) -> Recommendation:
     candidates = [f for f in e.finals if f.trial is not None and f.feasible]
     if candidates:
         return _from_finals(e, candidates)
-    best = front(e.plan, e.standings)
+    best = finalists(e.plan, contenders(e.plan, e.ledger, e.idle))
     if e.finals:
         text = "no finalist keeps every limit in fresh runs; stay with the present configuration"
         return Recommendation(None, {}, text, False, why=_broken(e), measure_next=[*_next(e, {})])
+    if not e.standings:
+        return Recommendation(None, {}, "nothing but the present configuration was measured", False)
+    if not best and any(s.state == "feasible" for s in e.standings):
+        text = "keep the present configuration: nothing that was measured differs from it in what matters"
+        return Recommendation(None, {}, text, False, why=[*_why(e, {})], measure_next=[*_next(e, {})])
     if not best:
         text = "no configuration that was measured keeps every limit"
         return Recommendation(None, {}, text, False, why=_broken(e), measure_next=[*_missing(e), *_next(e, {})])
     first = best[0]
-    number = e.standings.index(first) + 1
     return Recommendation(
-        number,
+        trial_of(e.plan, first.settings, e.standings),
         first.settings,
-        f"{describe(first.settings)} was best in the search; fresh runs have not confirmed it",
+        f"{_changes(e.plan, first.settings)} was best in the search; fresh runs have not confirmed it",
         False,
         why=[*_why(e, first.settings)],
         binding=_binding(e.plan, first.values),
@@ -86,7 +96,7 @@ def _from_finals(e: Evidence, candidates: Sequence[Finalist]) -> Recommendation:
     return Recommendation(
         chosen.trial,
         chosen.settings,
-        f"set {describe(chosen.settings)}",
+        f"set {_changes(e.plan, chosen.settings)}",
         True,
         why=[*why, *_why(e, chosen.settings)],
         gain=gain,
@@ -95,6 +105,17 @@ def _from_finals(e: Evidence, candidates: Sequence[Finalist]) -> Recommendation:
         evidence=evidence,
         measure_next=[*_next(e, chosen.settings)],
     )
+
+
+def _changes(plan: Plan, settings: Settings) -> str:
+    """``batch_size=32 (now 8), max_tokens=256 (as now)``."""
+    present = {d.name: d.present for d in plan.space.dimensions}
+
+    def said(name: str, value: Value) -> str:
+        now = present[name]
+        return f"{name}={value}" + ("" if now is None else " (as now)" if now == value else f" (now {now})")
+
+    return ", ".join(said(name, value) for name, value in settings.items())
 
 
 def _compromise(f: Finalist) -> float:
@@ -146,11 +167,11 @@ def _why(e: Evidence, settings: object) -> Iterator[str]:
     for interaction in e.interactions:
         if interaction.verdict == "matters" and interaction.metric in metrics:
             yield interaction.message
-    inert = [x.factor for x in e.effects if x.verdict == "inert" and x.metric in metrics]
-    everywhere = {f for f in inert if all(x.verdict == "inert" for x in e.effects if x.factor == f)}
-    for factor in dict.fromkeys(inert):
-        if factor in everywhere:
+    for factor in e.idle:
+        if all(x.verdict == "inert" for x in e.effects if x.factor == factor):
             yield f"{factor} is inert: leave it as the application needs it"
+        else:
+            yield f"{factor} is left as it is: what the runs show of it is less than the noise of one run"
 
 
 def _is_limit(limits: Sequence[StudyLimit], metric: str) -> bool:

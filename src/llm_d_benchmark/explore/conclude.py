@@ -12,13 +12,13 @@ import numpy as np
 from ..analyze import quantiles
 from ..config.target import TargetConfig
 from ..domain.result import Claim, RunResult
-from ..domain.study import Drift, FactorEffect, Interaction, MethodOutcome, StudyResult, Trial
+from ..domain.study import Drift, MethodOutcome, StudyResult, Trial
 from ..domain.version import VERSION
 from .advice import Evidence, recommend
-from .effects import effects
 from .finals import judge_finals
 from .flags import hypotheses
 from .ledger import Ledger, Standing, front, mean_of, standing
+from .parsimony import effects_of, idle
 from .plan import ADAPTIVE, Plan
 from .racing import hopeless
 from .search import describe
@@ -29,7 +29,7 @@ DRIFT_RUNS = 4
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the study's folder knows beside its runs."""
+    """What the study's folder knows beside its runs. ``cut``: what the time budget cut off; empty where it did not."""
 
     study_id: str
     name: str
@@ -37,6 +37,7 @@ class Facts:
     started: int
     ended: int
     target: TargetConfig
+    cut: str = ""
 
 
 def conclude(
@@ -49,11 +50,13 @@ def conclude(
     """
     standings = [standing(plan, s, ledger.of(s, "search")) for s in ledger.searched()]
     best = {key_of(s.settings) for s in front(plan, standings)}
-    main, crossed, notes = _effects(plan, ledger)
-    finals = judge_finals(plan, ledger, {key_of(s.settings): i + 1 for i, s in enumerate(standings)})
+    main, crossed, notes = effects_of(plan, ledger)
+    finals = judge_finals(plan, ledger, standings)
     drift = _drift(plan, ledger)
-    recommendation = recommend(Evidence(plan, standings, finals, main, crossed, ledger))
-    claims = _claims(ledger, recommendation.evidence, result_of)
+    recommendation = recommend(
+        Evidence(plan, standings, finals, main, crossed, idle(plan, ledger, main, crossed), ledger)
+    )
+    diagnosed = _diagnosed(ledger, recommendation.evidence, result_of)
     return StudyResult(
         study_id=facts.study_id,
         name=facts.name,
@@ -74,22 +77,9 @@ def conclude(
         drift=drift,
         finalists=finals,
         recommendation=recommendation,
-        hypotheses=hypotheses(claims, facts.target, [d.key for d in plan.space.dimensions]),
-        notes=[*_sampling_note(plan), *notes],
+        hypotheses=hypotheses(diagnosed, facts.target, [d.key for d in plan.space.dimensions]),
+        notes=[*([facts.cut] if facts.cut else []), *_sampling_note(plan), *notes],
     )
-
-
-def _effects(plan: Plan, ledger: Ledger) -> tuple[list[FactorEffect], list[Interaction], list[str]]:
-    runs = [r for r in ledger.runs if r.purpose == "search"]
-    main: list[FactorEffect] = []
-    crossed: list[Interaction] = []
-    notes: list[str] = []
-    for metric in plan.metrics:
-        found = effects(plan.space, runs, metric, inert_below=plan.search.inert_below, seed=plan.search.seed)
-        main += found[0]
-        crossed += found[1]
-        notes += found[2]
-    return main, crossed, notes
 
 
 def _sampling_note(plan: Plan) -> list[str]:
@@ -161,8 +151,11 @@ def _drift(plan: Plan, ledger: Ledger) -> Drift:
     return Drift(metric, len(points), change, low, high, text)
 
 
-def _claims(ledger: Ledger, runs: Sequence[str], result_of: Callable[[str], RunResult | None]) -> list[Claim]:
-    """What limited the recommended configuration, and the reference."""
+def _diagnosed(
+    ledger: Ledger, runs: Sequence[str], result_of: Callable[[str], RunResult | None]
+) -> list[tuple[str, Claim]]:
+    """What limited the recommended configuration, and the reference, by the runs that say so."""
     reference = [r.run for r in ledger.of(None, "reference", "final") if r.state == "ok"]
-    found = [result_of(run) for run in [*runs[:1], *reference[:1]]]
-    return [c for result in found if result is not None for c in result.diagnosis]
+    chosen = dict.fromkeys([*runs[:1], *reference[:1]])
+    found = [(run, result) for run in chosen if (result := result_of(run)) is not None]
+    return [(run, claim) for run, result in found for claim in result.diagnosis]

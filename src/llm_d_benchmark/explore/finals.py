@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..analyze import quantiles
 from ..domain.study import Finalist, Gain, Objective, Settings, StudyMeasurement
-from .ledger import Ledger, standing
+from .ledger import Ledger, Standing, front, standing
 from .plan import Plan
 from .space import key_of
 
 PRESENT = "the present configuration"
 
 
-def judge_finals(plan: Plan, ledger: Ledger, numbers: Mapping[str, int]) -> list[Finalist]:
+def judge_finals(plan: Plan, ledger: Ledger, standings: Sequence[Standing]) -> list[Finalist]:
     """The finalists, best first (by the first objective), the present configuration among them.
 
     Limits of the gains are simultaneous over the finalists, as the best of them is chosen by the same runs.
@@ -28,13 +28,13 @@ def judge_finals(plan: Plan, ledger: Ledger, numbers: Mapping[str, int]) -> list
     reference = ledger.of(None, "final")
     level = 1 - 0.05 / max(1, len(fields) - 1)
     found = []
-    for key, settings in fields.items():
+    for settings in fields.values():
         runs = ledger.of(settings, "final")
         stand = standing(plan, settings or {}, runs)
         gains = [] if settings is None else gains_of(plan.objectives, runs, reference, PRESENT, level)
         found.append(
             Finalist(
-                trial=None if settings is None else numbers.get(key),
+                trial=None if settings is None else trial_of(plan, settings, standings),
                 settings=settings or {},
                 runs=[r.run for r in runs],
                 values=stand.values,
@@ -45,6 +45,13 @@ def judge_finals(plan: Plan, ledger: Ledger, numbers: Mapping[str, int]) -> list
         )
     first = plan.objectives[0]
     return sorted(found, key=lambda f: (not f.feasible, -_score(f, first)))
+
+
+def trial_of(plan: Plan, settings: Settings, standings: Sequence[Standing]) -> int:
+    """Number of the best configuration of the search with these settings."""
+    same = [s for s in standings if settings.items() <= s.settings.items()]
+    best = (front(plan, same) or same)[0]
+    return standings.index(best) + 1
 
 
 def _score(finalist: Finalist, objective: Objective) -> float:

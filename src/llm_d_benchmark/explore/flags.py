@@ -62,15 +62,18 @@ _ADVICE = (
 )  # fmt: skip
 
 
-def hypotheses(claims: Sequence[Claim], target: TargetConfig, tried: Sequence[str]) -> list[Hypothesis]:
+def hypotheses(
+    diagnosed: Sequence[tuple[str, Claim]], target: TargetConfig, tried: Sequence[str] = ()
+) -> list[Hypothesis]:
     """Flags worth a search, each once, the surest claim first.
 
     Args:
+        diagnosed: claims, each with the id of the run that it is about.
         tried: configuration keys that the study varied already; they are not suggested again.
     """
     found: dict[str, Hypothesis] = {}
     order = ("high", "medium", "low", "unknown")
-    for claim in sorted(claims, key=lambda c: order.index(c.confidence)):
+    for run, claim in sorted(diagnosed, key=lambda d: order.index(d[1].confidence)):
         for advice in _ADVICE:
             if not claim.claim.startswith(advice.claim) or advice.flag in found:
                 continue
@@ -79,13 +82,13 @@ def hypotheses(claims: Sequence[Claim], target: TargetConfig, tried: Sequence[st
                 continue
             because = f"{claim.claim} ({claim.confidence} confidence: {'; '.join(claim.evidence)})"
             values = tuple(_values(advice, present)) if key is not None else tuple(advice.values)
-            found[advice.flag] = Hypothesis(f"--{advice.flag}", advice.change, because, key, values)
+            found[advice.flag] = Hypothesis(f"--{advice.flag}", advice.change, because, key, values, run)
     return list(found.values())
 
 
 def _values(advice: _Advice, present: Any) -> Iterator[Value]:
     if advice.values:
-        yield from dict.fromkeys(advice.values)
+        yield from dict.fromkeys([*([] if present is None else [present]), *advice.values])
     elif isinstance(present, int) and not isinstance(present, bool):
         yield from dict.fromkeys(max(1, round(present * s)) for s in advice.scale)
 
@@ -93,6 +96,8 @@ def _values(advice: _Advice, present: Any) -> Iterator[Value]:
 def _key(target: TargetConfig, flag: str) -> tuple[str | None, Any]:
     """The configuration key that sets a flag on this target, and its present value; (None, None) where none does."""
     if target.simulator is not None:
+        if flag == "gpu-memory-utilization" and target.simulator.num_gpu_blocks is not None:
+            return None, None  # the number of blocks is given, whatever the memory
         return _known("simulator", SIMULATED, target.simulator.model_dump(), flag)
     if target.local is not None:
         return _known("local", LOCAL, target.local.model_dump(), flag)

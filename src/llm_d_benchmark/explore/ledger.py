@@ -49,11 +49,12 @@ class Ledger:
         return [settings for settings in first if settings is not None]
 
     def since_reference(self) -> int:
-        """Runs since the reference was last measured."""
-        for i, r in enumerate(reversed(self.runs)):
+        """Runs since the reference was last measured, without those of other workers."""
+        here = [r for r in self.runs if r.path or not r.run]
+        for i, r in enumerate(reversed(here)):
             if r.purpose == "reference" and r.state != "interrupted":
                 return i
-        return len(self.runs)
+        return len(here)
 
 
 @dataclass(frozen=True, slots=True)

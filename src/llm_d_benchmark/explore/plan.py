@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..analyze.comparison.levels import metric_refs, value_of
 from ..config.aliases import MetricRef, parse_metric
 from ..config.blocks import ConfigurationOptimization, ExperimentDesign
 from ..config.model import BenchmarkConfig
+from ..config.paths import parse_path
 from ..domain.errors import ConfigError
 from ..domain.result import Absent, Measured, RunResult, Scalar
-from ..domain.study import Objective, StudyLimit
+from ..domain.study import Objective, StudyLimit, Value
 from .space import Space, space_of
 
 FULL = frozenset({"grid_search", "factorial_design"})
@@ -70,8 +72,22 @@ def plan_of(config: BenchmarkConfig, target_type: str) -> Plan:
             advice="leave one of them out; they would be two studies",
         )
     block = blocks[0]
-    space = space_of(block, target_type)
+    said = config.to_dict()
+    space = space_of(block, target_type, lambda key: _present(said, key))
     return Plan(block, space, _objectives(block), _limits(config, block), _methods(block, space))
+
+
+def _present(config: Mapping[str, Any], key: str) -> Value | None:
+    """What a key says, of a list (``*``) its first entry; None where it is not said."""
+    at: Any = config
+    for part in parse_path(key.replace(".*.", ".0.")):
+        if isinstance(at, list) and isinstance(part, int) and part < len(at):
+            at = at[part]
+        elif isinstance(at, Mapping):
+            at = at.get(str(part))
+        else:
+            return None
+    return at if isinstance(at, bool | int | float | str) else None
 
 
 def _objectives(block: Block) -> list[Objective]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..config.aliases import check_factor, factor_key
 from ..config.blocks import ConfigurationOptimization, ExperimentDesign, Factor, Search, Variation
@@ -26,6 +26,7 @@ class Dimension:
         values: in order; empty for a range without a step.
         low, high, log, integer: of a range.
         when: it is varied only where each of these factors has one of the values.
+        present: what the configuration says as it is; None where it leaves that to the server.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dimension:
     log: bool = False
     integer: bool = False
     when: Mapping[str, Sequence[Value]] | None = None
+    present: Value | None = None
 
     @property
     def ordered(self) -> bool:
@@ -60,8 +62,8 @@ class Dimension:
 
     def info(self) -> FactorInfo:
         if self.values:
-            return FactorInfo(self.name, self.key, tuple(self.values))
-        return FactorInfo(self.name, self.key, low=self.low, high=self.high, log=self.log)
+            return FactorInfo(self.name, self.key, tuple(self.values), present=self.present)
+        return FactorInfo(self.name, self.key, low=self.low, high=self.high, log=self.log, present=self.present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,17 @@ class Space:
     def allows(self, settings: Settings) -> bool:
         """Whether no forbidden combination is among the settings."""
         return not any(all(settings.get(f) in among for f, among in rule.items()) for rule in self.forbidden)
+
+    def is_present(self, settings: Settings) -> bool:
+        """Whether these settings change nothing of the configuration as it is."""
+        present = {d.name: d.present for d in self.dimensions}
+        return all(value == present[name] for name, value in settings.items())
+
+    @property
+    def linked(self) -> set[str]:
+        """Factors that conditions and forbidden combinations speak of, or that have a condition."""
+        named = {f for d in self.dimensions if d.when for f in (d.name, *d.when)}
+        return named | {f for rule in self.forbidden for f in rule}
 
     @property
     def finite(self) -> bool:
@@ -106,8 +119,15 @@ def key_of(settings: Settings | None) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def space_of(block: ExperimentDesign | ConfigurationOptimization, target_type: str) -> Space:
+def space_of(
+    block: ExperimentDesign | ConfigurationOptimization,
+    target_type: str,
+    present: Callable[[str], Value | None] = lambda _: None,
+) -> Space:
     """The space of a block on this type of target.
+
+    Args:
+        present: what a configuration key is as it stands.
 
     Raises:
         ConfigError: a factor that this target does not have, a condition on a factor that does not come before.
@@ -118,7 +138,7 @@ def space_of(block: ExperimentDesign | ConfigurationOptimization, target_type: s
             key = factor_key(name, target_type)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        dimension = _dimension(name, key, variation)
+        dimension = replace(_dimension(name, key, variation), present=present(key))
         before = {d.name for d in dimensions}
         if missing := sorted(set(dimension.when or {}) - before):
             raise ConfigError(f"factor '{name}': 'when' names {', '.join(missing)}, which is no factor given before it")

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from ..domain.result import Absent, Scalar
 from ..domain.study import Finalist, Gain, Recommendation, Settings, StudyResult, Trial
 from .format import DASH, digits, duration, moment, quantity
+from .hypotheses import HOW, hypothesis_lines, hypothesis_table, next_search
 from .page import Page, Section, render_page
 from .study_figures import effect_figures, front_figures, gain_figure, progress_figures
 from .tables import Html, HtmlTable, Rows
@@ -65,8 +66,7 @@ def render_lines(s: StudyResult) -> str:
     lines += [f"  rests on runs: {', '.join(r.evidence)}"] if r.evidence else []
     lines += [f"  measure next: {m}" for m in r.measure_next]
     if s.hypotheses:
-        lines += ["", "to test, by what limited the runs:"]
-        lines += [f"  {h.flag}: {h.change}{_try(h.key, h.values)}\n      because {h.because}" for h in s.hypotheses]
+        lines += ["", *hypothesis_lines(s.hypotheses)]
     lines += [
         "",
         "methods:",
@@ -81,17 +81,6 @@ def render_lines(s: StudyResult) -> str:
     lines += ["", f"drift: {s.drift.message}"]
     lines += [f"note: {n}" for n in s.notes]
     return "\n".join(lines)
-
-
-def _try(key: str | None, values: object) -> str:
-    if key is None:
-        return ""
-    return f"  ->  {{name: {key}, values: {_plain(values)}}}" if values else f"  ->  {key}"
-
-
-def _plain(values: object) -> str:
-    assert isinstance(values, list | tuple)
-    return "[" + ", ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in values) + "]"
 
 
 def _best(s: StudyResult) -> Iterator[tuple[int, Trial]]:
@@ -115,8 +104,8 @@ def render_study(s: StudyResult, command: str = "") -> str:
             figures=effect_figures(s),
             tables=_effects(s),
         ),
-        Section("What to test next", "next", text=_next_text(s), tables=_hypotheses(s),
-                items=s.recommendation.measure_next),
+        Section("What to test next", "next", text=_next_text(s), items=s.recommendation.measure_next,
+                tables=[hypothesis_table(s.hypotheses)] if s.hypotheses else [], code=next_search(s.hypotheses)),
         _trials(s),
         Section("Conditions", "conditions", tables=[_factors(s), *_limits(s)], items=[s.drift.message, *s.notes]),
     ]  # fmt: skip
@@ -134,12 +123,13 @@ def render_study(s: StudyResult, command: str = "") -> str:
 
 def _verdict(r: Recommendation) -> Verdict:
     if r.trial is None:
-        return Verdict("KEEP" if "keep the present" in r.message else "NOTHING FOUND", "warning", r.message)
+        kept, unclear = "keep the present" in r.message, r.message.startswith("inconclusive")
+        return Verdict("KEEP" if kept else "INCONCLUSIVE" if unclear else "NOTHING FOUND", "warning", r.message)
     return Verdict("RECOMMENDED" if r.sure else "BEST SO FAR", "good" if r.sure else "warning", r.message)
 
 
 def _why(r: Recommendation) -> list[str]:
-    found = list(r.why)
+    found = [*r.why, *([f"Left as it is: {', '.join(r.leave)}"] if r.leave and r.settings else [])]
     found += [f"Runner-up: {r.runner_up}"] if r.runner_up else []
     found += [f"Binding limit: {r.binding}"] if r.binding else []
     found += [f"Rests on the runs {', '.join(r.evidence)}"] if r.evidence else []
@@ -206,18 +196,10 @@ def _change(change: float, relative: bool) -> str:
 
 
 def _next_text(s: StudyResult) -> str:
-    return "Hypotheses from the diagnosis of the runs: to be tested, not believed." if s.hypotheses else ""
-
-
-def _hypotheses(s: StudyResult) -> list[HtmlTable]:
     if not s.hypotheses:
-        return []
-    rows: Rows = [
-        [h.flag, h.change, f"{h.key}: {_plain(h.values)}" if h.key and h.values else h.key or DASH, h.because]
-        for h in s.hypotheses
-    ]
-    header: list[Html] = ["Flag", "Change", "As a factor of the next study", "Because"]
-    return [HtmlTable("Server flags", "Of vLLM, by what limited the runs.", header, rows, 3, words=True)]
+        return ""
+    how = f" The search that tests them stands below the table; {HOW}" if next_search(s.hypotheses) else ""
+    return f"Hypotheses from the diagnosis of the runs: to be tested, not believed.{how}"
 
 
 def _trials(s: StudyResult) -> Section:
@@ -247,10 +229,12 @@ def _factors(s: StudyResult) -> HtmlTable:
             f.name,
             f.key,
             ", ".join(map(str, f.values)) if f.values else f"{f.low} to {f.high}{' by ratio' if f.log else ''}",
+            DASH if f.present is None else str(f.present),
         ]
         for f in s.factors
     ]
-    return HtmlTable("Factors", "What was varied.", ["Factor", "Configuration key", "Values"], rows, 3)
+    header: list[Html] = ["Factor", "Configuration key", "Values", "At present"]
+    return HtmlTable("Factors", "What was varied.", header, rows, 4)
 
 
 def _limits(s: StudyResult) -> list[HtmlTable]:

@@ -23,7 +23,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading with what stands under it, in this order; ``anchor`` is its id in the page."""
+    """A heading with what stands under it; ``anchor`` is its id in the page, ``code`` a text to be copied."""
 
     title: str
     anchor: str
@@ -33,6 +33,7 @@ class Section:
     items: Sequence[str] = ()
     folded: Sequence[HtmlTable] = ()
     folded_title: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

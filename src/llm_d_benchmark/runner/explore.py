@@ -14,13 +14,16 @@ from ..config.layers import LoadedConfig, load_resolved
 from ..config.resolve import resolve_target
 from ..domain.errors import BenchmarkError, ExitCode, StoreError, TargetError
 from ..domain.result import RunResult
-from ..domain.study import StudyMeasurement, StudyResult
+from ..domain.study import RunAdvice, StudyMeasurement, StudyResult
 from ..explore.conclude import Facts, conclude
 from ..explore.evaluate import Configurations, Evaluator
+from ..explore.flags import hypotheses
 from ..explore.ledger import Ledger
 from ..explore.plan import plan_of
 from ..explore.search import Explorer, Question
+from ..explore.sharing import Sharing
 from ..report.explore import render_study
+from ..store.board import Board
 from ..store.comparison_json import to_json
 from ..store.folder import RunFolder
 from ..store.job import JobFolder
@@ -114,25 +117,32 @@ class _Study:
     async def execute(self) -> ExploreOutcome:
         self.options.say(f"study {self.job.path}")
         failure: BenchmarkError | None = None
+        name = f"{self.loaded.config.metadata.name}-{self.loaded.digest[:12]}"
+        storage = self.plan.search.database
+        board = None if storage is None else Board(storage, name)
         explorer = Explorer(
             self.plan,
             self._measure(),
             self.ledger,
-            name=f"{self.loaded.config.metadata.name}-{self.loaded.digest[:12]}",
+            name=name,
             stop=self.stop,
             say=self.options.say,
+            sharing=Sharing(board, self.ledger, lambda found: self.job.add_run(**dataclasses.asdict(found))),
         )
         try:
             await explorer.run()
         except BenchmarkError as error:
             failure = error
-        self.job.add_facts(proposed=self.ledger.proposed)
+        finally:
+            if board is not None:
+                board.close()
+        self.job.add_facts(proposed=self.ledger.proposed, cut=explorer.cut)
         interrupted = self.stop.is_set()
         status = "interrupted" if interrupted else "failed" if failure else "done"
         self.job.update(status=status, ended=time.time_ns())
         if not any(r.state == "ok" for r in self.ledger.runs):
             raise failure or TargetError(
-                "interrupted before anything was measured" if interrupted else "no run succeeded"
+                "interrupted before anything was measured" if interrupted else _none_succeeded(self.ledger)
             )
         result = await asyncio.to_thread(conclude_study, self.job)
         code = ExitCode.INTERRUPTED if interrupted else failure.exit_code if failure else ExitCode.OK
@@ -151,7 +161,7 @@ class _Study:
         return measured
 
     async def _evaluate(self, config: LoadedConfig) -> RunResult:
-        """One run, with a stop of its own: a run sets it at its end, too."""
+        """One run, with a stop of its own: a run sets it where its server is gone, too."""
         stop = asyncio.Event()
 
         async def forward() -> None:
@@ -167,6 +177,11 @@ class _Study:
         if outcome.failure is not None:
             raise outcome.failure
         return outcome.result
+
+
+def _none_succeeded(ledger: Ledger) -> str:
+    reasons = list(dict.fromkeys(r.reason for r in ledger.runs if r.reason))
+    return f"no run succeeded: {reasons[0]}" if reasons else "no run succeeded"
 
 
 def ledger_of(job: JobFolder) -> Ledger:
@@ -187,7 +202,7 @@ def conclude_study(job: JobFolder) -> StudyResult:
         raise StoreError(f"{job.path} holds no run that succeeded")
     # A study that was killed knows neither; its last run has ended when its file was last written.
     status, ended = "interrupted" if job.status == "running" else job.status, job.ended or job.started
-    facts = Facts(job.job_id, job.name, status, job.started, int(ended), target)
+    facts = Facts(job.job_id, job.name, status, job.started, int(ended), target, cut=str(job.facts.get("cut", "")))
     result = conclude(plan_of(config, target.type), ledger, facts, lambda run: _result(job, run))
     job.write_text("study.json", to_json(result))
     job.write_text("report.html", render_study(result, str(job.facts.get("command", ""))))
@@ -201,6 +216,24 @@ def recommend(path: Path) -> StudyResult:
         StoreError: it is no study's folder, or nothing was measured.
     """
     return conclude_study(JobFolder.open(path, KIND))
+
+
+def advise(path: Path) -> RunAdvice:
+    """Hypotheses from the diagnosis of a run's folder.
+
+    Raises:
+        StoreError: it is no run's folder, or it has no result.
+    """
+    folder = RunFolder.open(path)
+    result = folder.result()
+    target = resolve_target(load_resolved(folder.config_text))
+    diagnosed = [(result.run_id, claim) for claim in result.diagnosis]
+    return RunAdvice(result.run_id, result.diagnosis, hypotheses(diagnosed, target))
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is the folder of one run, not that of a study."""
+    return (path / "manifest.json").is_file()
 
 
 def _result(job: JobFolder, run_id: str) -> RunResult | None:

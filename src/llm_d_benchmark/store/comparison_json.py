@@ -1,4 +1,4 @@
-"""regression.json, comparison.json, trend.json, study.json: types of ``domain`` as JSON, and their schemas."""
+"""regression.json, comparison.json, trend.json, study.json, advice on a run: types as JSON, and their schemas."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..domain.comparison import COMPARISON_SCHEMA_VERSION, Comparison, History, RegressionResult
 from ..domain.errors import StoreError
-from ..domain.study import StudyResult
+from ..domain.study import RunAdvice, StudyResult
 
-T = TypeVar("T", RegressionResult, Comparison, History, StudyResult)
+T = TypeVar("T", RegressionResult, Comparison, History, StudyResult, RunAdvice)
 SCHEMA_FILES: Mapping[type[Any], str] = MappingProxyType(
     {
         RegressionResult: "regression-1.schema.json",
         Comparison: "comparison-1.schema.json",
         History: "trend-1.schema.json",
         StudyResult: "study-1.schema.json",
+        RunAdvice: "advice-1.schema.json",
     }
 )
 SCHEMA_BASE = "https://llm-d.io/schemas/llm-d-benchmark/"
@@ -30,7 +31,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def to_json(value: RegressionResult | Comparison | History | StudyResult) -> str:
+def to_json(value: RegressionResult | Comparison | History | StudyResult | RunAdvice) -> str:
     """JSON text with every number in full."""
     data = _adapter(type(value)).dump_python(value, mode="python")
     return json.dumps(data, indent=2, allow_nan=False, default=_plain) + "\n"
