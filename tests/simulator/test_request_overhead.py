@@ -6,7 +6,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from llm_d_benchmark.config.simulator import SimulatorTargetConfig
@@ -14,6 +13,7 @@ from llm_d_benchmark.simulator.cluster import Ask, Cluster, Reply
 from llm_d_benchmark.simulator.profiles import load_profile
 from llm_d_benchmark.simulator.profiles.file import read_profile, write_profile
 from llm_d_benchmark.simulator.profiles.profile import published
+from llm_d_benchmark.simulator.tokens import Tokens
 from llm_d_benchmark.simulator.virtual import VirtualLoop
 from llm_d_benchmark.target.http import Http
 
@@ -35,7 +35,7 @@ def virtual(profile: str, leave_at: float | None = None, **config: object) -> tu
     settings = SimulatorTargetConfig.model_validate({"profile": profile} | config)
     loop, replies = VirtualLoop(), list[Reply]()
     cluster = Cluster(settings, load_profile(settings), loop)
-    exchange = cluster.send(Ask(np.arange(64), cluster.profile.model, False, max_tokens=4), replies.append)
+    exchange = cluster.send(Ask(Tokens([range(64)]), cluster.profile.model, False, max_tokens=4), replies.append)
     if leave_at is not None and exchange is not None:
         loop.at(leave_at, lambda: cluster.cancel(exchange))
     while loop.run(1000):

@@ -23,6 +23,7 @@ from llm_d_benchmark.simulator.fleet import build_engines
 from llm_d_benchmark.simulator.profiles import load_profile
 from llm_d_benchmark.simulator.progress import Progress
 from llm_d_benchmark.simulator.router import Router
+from llm_d_benchmark.simulator.tokens import Tokens
 from llm_d_benchmark.simulator.virtual import VirtualLoop, VirtualReplica
 from llm_d_benchmark.target.http import Http
 from tests.simulator.serving import deployed
@@ -134,7 +135,7 @@ async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(seen: Seen
     }  # fmt: skip
     rng = random.Random(8)
     prompts = [[*range(32), *(rng.randrange(9000) for _ in range(100 + k))] for k in range(30)]
-    asks = {len(prompt): Ask(np.array(prompt, np.uint64), "m", False, 5 + k) for k, prompt in enumerate(prompts)}
+    asks = {len(prompt): Ask(Tokens([prompt]), "m", False, 5 + k) for k, prompt in enumerate(prompts)}
 
     async def one(router: Endpoint, prompt: list[int]) -> None:
         await asyncio.sleep(rng.random())
@@ -175,8 +176,7 @@ async def test_answers_that_nobody_asks_for_again_push_prefixes_out_of_the_cache
     loop, virtual = VirtualLoop(), []
     cluster = Cluster(settings, load_profile(settings), loop)
     for which, tokens in asked:
-        ids = np.full(64, which, np.uint64)
-        cluster.send(Ask(ids, cluster.profile.model, chat=False, max_tokens=tokens), virtual.append)
+        cluster.send(Ask(Tokens([[which] * 64]), cluster.profile.model, chat=False, max_tokens=tokens), virtual.append)
         while loop.run(1000):
             pass
     assert served == [reply.cached_tokens for reply in virtual] == [0, 0, 0, 32]

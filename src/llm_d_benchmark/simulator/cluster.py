@@ -15,7 +15,7 @@ from .profiles import Profile
 from .progress import Progress
 from .router import Router
 from .server.fate import Fate, Fates
-from .tokens import BlockHasher, Ids, TokenReader
+from .tokens import BlockHasher, TokenReader, Tokens
 from .virtual import Timer, VirtualLoop, VirtualReplica
 
 REFUSAL_S = 0.001
@@ -31,12 +31,12 @@ class Ask:
     """A request as it reaches the server.
 
     Attributes:
-        ids: tokens of the prompt, template included.
+        prompt: template included.
         answer_seed: the answer's tokens are those of this seed (see ``TokenReader.made``), where a later prompt will
             contain them.
     """
 
-    ids: Ids
+    prompt: Tokens
     model: str
     chat: bool
     max_tokens: int | None = None
@@ -149,11 +149,11 @@ class Cluster:
 
     def _room(self, ask: Ask) -> int | None:
         """Tokens the answer may have; None where vLLM refuses the request."""
-        room = self.profile.max_model_len - len(ask.ids)
+        room = self.profile.max_model_len - len(ask.prompt)
         wanted = ask.max_tokens
         if wanted is None:
             wanted = room if ask.chat else min(COMPLETION_TOKENS, room)
-        sound = len(ask.ids) > 0 and 1 <= wanted <= room and ask.min_tokens <= wanted
+        sound = len(ask.prompt) > 0 and 1 <= wanted <= room and ask.min_tokens <= wanted
         return wanted if sound and ask.model == self.profile.model else None
 
     def _refuse(self, status: int, done: Callable[[Reply], None]) -> None:
@@ -164,19 +164,18 @@ class Cluster:
         blocks: list[int] = []
         filled: Sequence[int] = ()
         if self._hasher is not None:
-            ids, size = ask.ids, self._config.block_size
-            full = len(ids) // size
+            prompt, size = ask.prompt, self._config.block_size
+            full = len(prompt) // size
             if ask.answer_seed is not None:
-                ids = np.concatenate([ids, self.reader.made(ask.answer_seed, tokens)])
-                blocks = self._hasher(ids)
+                blocks = self._hasher(prompt + self.reader.made(ask.answer_seed, tokens))
                 blocks, filled = blocks[:full], blocks[full:]
             else:
                 # Names that no prompt has: they keep their place in the cache as those of any other answer do.
-                blocks = self._hasher(ids)
-                filled = range(self._unseen, self._unseen - ((len(ids) + tokens) // size - full), -1)
+                blocks = self._hasher(prompt)
+                filled = range(self._unseen, self._unseen - ((len(prompt) + tokens) // size - full), -1)
                 self._unseen = filled.stop
         unseen = ask.answer_seed is None
-        return EngineRequest(number, len(ask.ids), tokens, blocks, ask.session, filled, output_unseen=unseen)
+        return EngineRequest(number, len(ask.prompt), tokens, blocks, ask.session, filled, output_unseen=unseen)
 
     def _submit(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> bool:
         """Give a request to a replica; False where its queue is full."""

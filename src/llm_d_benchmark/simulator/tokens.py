@@ -2,7 +2,8 @@
 
 Workloads make prompts of random words. Where nothing but the engine model reads them, a prompt of n tokens is written
 as one word, ``~SEED*N``: its tokens are a function of the seed, two seeds share none, and a shorter one is how a longer
-one begins. Any other text is tokenized as the simulator's server does it.
+one begins. They are an arithmetic progression, so that nothing need be done for each of them. Any other text is
+tokenized as the simulator's server does it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +24,42 @@ _MADE = re.compile(r"~([0-9a-f]+)\*([0-9]+)")
 _ODD = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = 2**64 - 1
-_SCRAMBLE, _SHIFT = np.uint64(_MIX[0]), np.uint64(29)
+_FEW = 32
+"""Ids that are added up faster one by one than as an array."""
+
+
+class Progression(NamedTuple):
+    """The tokens of a made prompt: ``first`` and so on, each ``_ODD`` more than the one before, modulo 2**64."""
+
+    first: int
+    count: int
+
+    def tolist(self) -> list[int]:
+        return [(self.first + k * _ODD) & _MASK for k in range(self.count)]
+
+
+Piece = Progression | Sequence[int] | Ids
+
+
+class Tokens:
+    """A prompt, in pieces."""
+
+    __slots__ = ("count", "pieces")
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self.pieces = tuple(pieces)
+        self.count = sum([p.count if isinstance(p, Progression) else len(p) for p in self.pieces])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.pieces + other.pieces)
+
+    def tolist(self) -> list[int]:
+        """Every token."""
+        lists = [p.tolist() if isinstance(p, Progression | np.ndarray) else p for p in self.pieces]
+        return [int(token) for part in lists for token in part]
 
 
 class Made(str):
@@ -65,57 +103,53 @@ def chat_overhead() -> int:
 
 
 class TokenReader:
-    """Token ids of prompts. Made ones are 64-bit numbers that no tokenizer gives."""
+    """Tokens of prompts. Those of made ones are 64-bit numbers that no tokenizer gives."""
 
     def __init__(self) -> None:
         self._tokenizer = Tokenizer()
-        self._heads: dict[str, Ids] = {}
-        self._end = _array(self._tokenizer.chat([("user", "")], add_generation_prompt=False)[-1:])
-        self._answer = _array(self._tokenizer.chat([]))
-        self._after = np.concatenate([self._end, self._answer])
-        self._places = np.arange(1, 2049, dtype=np.uint64) * np.uint64(_ODD)
+        self._heads: dict[str, Sequence[int]] = {}
+        self._end = tuple(self._tokenizer.chat([("user", "")], add_generation_prompt=False)[-1:])
+        self._answer = tuple(self._tokenizer.chat([]))
+        self._after = self._end + self._answer
 
-    def text(self, text: str) -> Ids:
-        """Ids of a text. Blanks around made parts are no tokens."""
+    def text(self, text: str) -> Tokens:
+        """Tokens of a text. Blanks around made parts are none."""
         if isinstance(text, Made):
             return self.made(text.seed, text.tokens)
-        parts, at = [], 0
+        pieces: list[Piece] = []
+        at = 0
         for made in _MADE.finditer(text):
-            parts += [self._plain(text[at : made.start()]), self.made(int(made[1], 16), int(made[2]))]
+            pieces += [self._plain(text[at : made.start()]), *self.made(int(made[1], 16), int(made[2])).pieces]
             at = made.end()
-        parts.append(self._plain(text[at:]) if parts else _array(self._tokenizer.encode(text)))
-        return np.concatenate(parts)
+        pieces.append(self._plain(text[at:]) if pieces else np.array(self._tokenizer.encode(text), np.uint64))
+        return Tokens(pieces)
 
-    def chat(self, messages: Iterable[tuple[str, Ids]], *, answer: bool) -> Ids:
-        """Ids of chat messages (role, ids of the content) under the server's template; ``answer``: ready for one."""
-        parts = []
+    def chat(self, messages: Iterable[tuple[str, Tokens]], *, answer: bool) -> Tokens:
+        """Tokens of chat messages (role, content) under the server's template; ``answer``: ready for one."""
+        pieces: list[Piece] = []
         for role, content in messages:
-            parts += [self._head(role), content, self._end]
+            pieces += [self._head(role), *content.pieces, self._end]
         if answer:
-            parts.append(self._answer)
-        return np.concatenate(parts)
+            pieces.append(self._answer)
+        return Tokens(pieces)
 
-    def question(self, content: Ids) -> Ids:
-        """Ids of a chat of one message of the user, ready for an answer."""
-        return np.concatenate((self._head("user"), content, self._after))
+    def question(self, content: Tokens) -> Tokens:
+        """Tokens of a chat of one message of the user, ready for an answer."""
+        return Tokens((self._head("user"), *content.pieces, self._after))
 
-    def _head(self, role: str) -> Ids:
-        if role not in self._heads:
-            self._heads[role] = _array(self._tokenizer.chat([(role, "")], add_generation_prompt=False)[:-1])
-        return self._heads[role]
+    def _head(self, role: str) -> Sequence[int]:
+        head = self._heads.get(role)
+        if head is None:
+            head = tuple(self._tokenizer.chat([(role, "")], add_generation_prompt=False)[:-1])
+            self._heads[role] = head
+        return head
 
-    def made(self, seed: int, tokens: int) -> Ids:
+    def made(self, seed: int, tokens: int) -> Tokens:
         """The first ``tokens`` tokens of a seed."""
-        if tokens > len(self._places):
-            self._places = np.arange(1, 2 * tokens + 1, dtype=np.uint64) * np.uint64(_ODD)
-        return self._places[:tokens] + np.uint64(mix(seed))
+        return Tokens((Progression((mix(seed) + _ODD) & _MASK, tokens),))
 
-    def _plain(self, text: str) -> Ids:
-        return _array(self._tokenizer.encode(text)) if text.strip() else np.empty(0, np.uint64)
-
-
-def _array(ids: Sequence[int]) -> Ids:
-    return np.asarray(ids, np.uint64)
+    def _plain(self, text: str) -> Piece:
+        return np.array(self._tokenizer.encode(text), np.uint64) if text.strip() else ()
 
 
 def mix(value: int) -> int:
@@ -127,28 +161,64 @@ def mix(value: int) -> int:
 
 
 class BlockHasher:
-    """Hashes of the full blocks of token ids, each with all before it: equal hashes mean equal prefixes, but for a
-    chance of the order of 2**-64.
+    """Hashes of the full blocks of a prompt, each with all before it: equal hashes mean equal prefixes, but for a
+    chance of the order of 2**-60.
 
-    Each token is scrambled and multiplied by a factor of its place, and the products are summed up from the first, so
-    that a whole prompt takes a few array operations.
+    The hash after n tokens is the sum of token i times factor i for i < n, modulo 2**64, with random odd factors: how
+    the tokens come in pieces makes no difference, and that of a progression follows from two sums over the factors.
     """
 
     def __init__(self, block_size: int) -> None:
         self._size = block_size
-        self._factors = _factors(2048)
+        self._grow(2048)
 
-    def __call__(self, ids: Ids | Sequence[int]) -> list[int]:
+    def __call__(self, tokens: Tokens) -> list[int]:
         """One hash per full block."""
-        count = len(ids) - len(ids) % self._size
-        if count > len(self._factors):
-            self._factors = _factors(2 * count)
-        values: Ids = np.asarray(ids[:count], np.uint64) * _SCRAMBLE
-        values ^= values >> _SHIFT
-        values *= self._factors[:count]
-        hashes: list[int] = values.cumsum()[self._size - 1 :: self._size].tolist()
+        if len(tokens) >= len(self._sums):
+            self._grow(2 * len(tokens))
+        hashes: list[int] = []
+        at = total = 0
+        for piece in tokens.pieces:
+            if isinstance(piece, Progression):
+                total = self._progression(piece, at, total, hashes)
+                at += piece.count
+            elif len(piece):
+                total = (self._few if len(piece) < _FEW else self._many)(piece, at, total, hashes)
+                at += len(piece)
         return hashes
 
+    def _progression(self, piece: Progression, at: int, total: int, hashes: list[int]) -> int:
+        # first * sum(f) + ODD * sum((i - at) * f) over the places of the piece, see _grow
+        end, start = at + piece.count, piece.first - at * _ODD
+        constant = total - start * self._sums[at] - self._moments[at]
+        first, last = at // self._size, end // self._size
+        if last > first:
+            found = self._block_sums[first:last] * np.uint64(start & _MASK)
+            found += self._block_moments[first:last]
+            found += np.uint64(constant & _MASK)
+            hashes += found.tolist()
+        return (constant + start * self._sums[end] + self._moments[end]) & _MASK
 
-def _factors(count: int) -> Ids:
-    return np.array([mix(i) | 1 for i in range(count)], np.uint64)
+    def _few(self, piece: Sequence[int], at: int, total: int, hashes: list[int]) -> int:
+        for place, token in enumerate(piece, at):
+            total += int(token) * self._factors_list[place]
+            if (place + 1) % self._size == 0:
+                hashes.append(total & _MASK)
+        return total & _MASK
+
+    def _many(self, piece: Sequence[int] | Ids, at: int, total: int, hashes: list[int]) -> int:
+        sums: Ids = np.asarray(piece, np.uint64) * self._factors[at : at + len(piece)]
+        sums[0] = (int(sums[0]) + total) & _MASK
+        sums = sums.cumsum()
+        hashes += sums[-(at + 1) % self._size :: self._size].tolist()
+        return int(sums[-1])
+
+    def _grow(self, count: int) -> None:
+        """Factors of ``count`` places; up to each place, the sums of the factors and of ``_ODD`` times place times
+        factor; and both after each full block."""
+        self._factors_list = [mix(i) | 1 for i in range(count)]
+        self._factors: Ids = np.array(self._factors_list, np.uint64)
+        self._sums = [0, *(s & _MASK for s in accumulate(self._factors_list))]
+        self._moments = [0, *(s & _MASK for s in accumulate(_ODD * i * f for i, f in enumerate(self._factors_list)))]
+        self._block_sums: Ids = np.array(self._sums[self._size :: self._size], np.uint64)
+        self._block_moments: Ids = np.array(self._moments[self._size :: self._size], np.uint64)

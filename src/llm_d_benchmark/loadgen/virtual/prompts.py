@@ -9,7 +9,7 @@ import numpy as np
 
 from ...domain.schedule import Prompt, Session, Stage
 from ...simulator.cluster import Ask
-from ...simulator.tokens import Ids, TokenReader, mix
+from ...simulator.tokens import TokenReader, Tokens, mix
 from ..native.body import messages_of
 
 HEARD = frozenset({"max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos"})
@@ -24,8 +24,8 @@ class Dialogue:
         self._chat = stage.endpoint == "chat"
         self._params = params
         self._reader = reader
-        self._messages: list[tuple[str, Ids]] = []
-        self._text: list[Ids] = []
+        self._messages: list[tuple[str, Tokens]] = []
+        self._text = Tokens(())
         self._seed = mix(session.first_request_id)
 
     def ask(self, turn: int) -> Ask:
@@ -40,7 +40,7 @@ class Dialogue:
             asked = {**asked, **self._params, **said.params}
         most = asked.get("max_completion_tokens")
         return Ask(
-            ids=self._add(said.prompt),
+            prompt=self._add(said.prompt),
             model=self._session.model,
             chat=self._chat,
             max_tokens=asked["max_tokens"] if most is None else most,
@@ -52,14 +52,14 @@ class Dialogue:
 
     def answered(self, turn: int, tokens: int) -> None:
         """The server answered a turn with so many tokens."""
-        ids = self._reader.made(self._seed + turn, tokens)
+        answer = self._reader.made(self._seed + turn, tokens)
         if self._chat:
-            self._messages.append(("assistant", ids))
+            self._messages.append(("assistant", answer))
         else:
-            self._text.append(ids)
+            self._text += answer
 
-    def _add(self, prompt: Prompt) -> Ids:
-        """Ids of the whole prompt with this turn's part at its end."""
+    def _add(self, prompt: Prompt) -> Tokens:
+        """Tokens of the whole prompt with this turn's part at its end."""
         if self._chat:
             if isinstance(prompt, str) and len(self._session.turns) == 1:
                 return self._reader.question(self._reader.text(prompt))
@@ -68,12 +68,14 @@ class Dialogue:
             ]
             return self._reader.chat(self._messages, answer=True)
         if isinstance(prompt, str):
-            self._text.append(self._reader.text(prompt))
+            self._text += self._reader.text(prompt)
         elif prompt and isinstance(prompt[0], int):
-            self._text = [np.asarray(prompt, np.uint64)]  # ids have no history, as with a real server
+            self._text = Tokens([np.asarray(prompt, np.uint64)])  # ids have no history, as with a real server
         else:
-            self._text += [self._reader.text(_content(m)) for m in prompt if isinstance(m, Mapping)]
-        return self._text[0] if len(self._text) == 1 else np.concatenate(self._text)
+            for message in prompt:
+                if isinstance(message, Mapping):
+                    self._text += self._reader.text(_content(message))
+        return self._text
 
 
 def _content(message: Mapping[str, Any]) -> str:

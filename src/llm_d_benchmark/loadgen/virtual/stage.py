@@ -292,7 +292,7 @@ class VirtualStage:
                 sent=active.sent,
                 end=self._loop.now,
                 chunks=times if streaming else _NOTHING,
-                input_tokens=None if reply is None else len(active.ask.ids),
+                input_tokens=None if reply is None else len(active.ask.prompt),
                 input_asked=said.input_asked,
                 output_tokens=None if reply is None else len(times),
                 output_asked=said.output_asked,

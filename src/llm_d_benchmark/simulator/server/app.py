@@ -14,7 +14,7 @@ from ...domain.endpoint import Secret
 from ...domain.version import VERSION
 from ..api import EngineRequest
 from ..cluster import trouble_at
-from ..tokens import BlockHasher
+from ..tokens import BlockHasher, Tokens
 from .answer import Vocabulary, cut_at_stop
 from .clock import monotonic_ns
 from .dispatch import Dispatcher, refuse
@@ -88,7 +88,7 @@ class Service:
             answer = self.vocabulary.ids_of(word_of(number, self.vocabulary), tokens, ask.chat)
         else:
             answer = np.array(self.tokenizer.encode("".join(texts)), np.uint64)
-        blocks = self._hash(np.concatenate([np.array(ask.prompt, np.uint64), answer]))
+        blocks = self._hash(Tokens([np.array(ask.prompt, np.uint64), answer]))
         full = len(ask.prompt) // self.config.block_size
         return EngineRequest(number, len(ask.prompt), tokens, blocks[:full], session, blocks[full:])
 
