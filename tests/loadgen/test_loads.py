@@ -44,7 +44,7 @@ def test_a_closed_loop_keeps_its_concurrency(server: OpenAIServer) -> None:
     assert np.median(r.ints("sent") - r.ints("ready")) < 2_000_000
     [end] = ran.of(EventType.STAGE_END)
     assert end["reason"] == "requests"
-    assert end["window_end"] == r.ints("end").max()
+    assert end["window_end"] == r.ints("end").max() + 1  # a window is half open, and the last completion counts
 
 
 def test_a_ramp_starts_the_users_one_after_another(server: OpenAIServer) -> None:

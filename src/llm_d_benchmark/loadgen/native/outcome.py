@@ -33,8 +33,8 @@ class StageTimes:
 
 def stage_times(stage: Stage, start: int, done: Sequence[StageDone]) -> StageTimes:
     """The window starts after the warm-up and ends before the cool-down; of a stage that a number of requests
-    bounds, the load's end is its last completion."""
-    load_end = max(d.load_end for d in done)
+    bounds, the load ends just after its last completion, which is inside."""
+    load_end, end = max(d.load_end for d in done), max(d.end for d in done)
     reasons = {d.reason for d in done}
     reason = "interrupted" if "interrupted" in reasons else "exhausted" if "exhausted" in reasons else "duration"
     window_start = start + int(stage.warmup_s * 1e9)
@@ -45,10 +45,12 @@ def stage_times(stage: Stage, start: int, done: Sequence[StageDone]) -> StageTim
         planned = start + int((stage.warmup_s + stage.duration_s) * 1e9) if stage.duration_s else load_end
         window_end = min(planned, load_end)
     else:
-        window_end = max((d.last_end for d in done if d.last_end is not None), default=load_end) - cooldown
+        completed = max((d.last_end + 1 for d in done if d.last_end is not None), default=load_end)
+        end = max(end, completed)
+        window_end = completed - cooldown
     if reason == "exhausted" and stage.num_requests is not None:
         reason = "requests"
-    return StageTimes(start, load_end, max(d.end for d in done), window_start, max(window_start, window_end), reason)
+    return StageTimes(start, load_end, end, window_start, max(window_start, window_end), reason)
 
 
 class OutcomeMeter:
