@@ -54,7 +54,14 @@ def list_runs(
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of each, as JSON on stdout.")] = False,
     rebuild: Annotated[bool, typer.Option(help="Make the index anew from the folders.")] = False,
 ) -> int:
-    """List runs, latest first."""
+    """List runs, latest first.
+
+    Examples:
+
+      llm-d-benchmark runs list --name "nightly*" --since 7d --status ok
+
+      llm-d-benchmark runs list -d results --label commit=1a2b3c --json
+    """
     wanted = _filter(name, model, target, status, generator, since, until, label, simulated)
     with _open(directory, index, rebuild) as runs:
         found = runs.runs(wanted, stages=as_json)
@@ -77,7 +84,12 @@ def show(
     index: Index = None,
     as_json: Annotated[bool, typer.Option("--json", help="Its result.json on stdout.")] = False,
 ) -> int:
-    """Show the result of one run, and where it is."""
+    """Show the result of one run, and where it is.
+
+    Examples:
+
+      llm-d-benchmark runs show 20260131-1200
+    """
     from ..report.console import render_summary
     from ..store.folder import RunFolder
     from ..store.result_json import to_json
@@ -100,7 +112,12 @@ def delete(
     index: Index = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Delete run folders with all that was measured."""
+    """Delete run folders with all that was measured.
+
+    Examples:
+
+      llm-d-benchmark runs delete 20260131-1200 --yes
+    """
     with _open(directory, index) as runs:
         chosen = list({r.path: r for r in (runs.resolve(name) for name in run)}.values())
         if busy := [r.run_id for r in chosen if r.status == "running"]:
@@ -146,7 +163,14 @@ def export(
     label: Label = None,
     simulated: Simulated = None,
 ) -> int:
-    """Export the metrics of runs as one table, or their folders as one archive."""
+    """Export the metrics of runs as one table, or their folders as one archive.
+
+    Examples:
+
+      llm-d-benchmark runs export --name "nightly*" -o nightly.csv
+
+      llm-d-benchmark runs export 20260131-1200 -o run.tar.gz
+    """
     from ..store.export import write_export
 
     wanted = _filter(name, model, target, status, generator, since, until, label, simulated)

@@ -43,6 +43,10 @@ def trend(
     Examples:
 
       llm-d-benchmark trend results --name nightly --by commit -o trend.html
+
+      llm-d-benchmark trend results --metrics ttft.p99,throughput --last 30 --csv trend.csv
+
+    A run knows its commit by its label: run --set metadata.labels.commit=$(git rev-parse --short HEAD).
     """
     from ..analyze.comparison.history import METRICS
     from ..report.trend import render_csv, render_html, render_lines

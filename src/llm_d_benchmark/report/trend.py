@@ -10,7 +10,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from ..domain.comparison import ChangePoint, History, Trend
-from ..domain.result import Absent
+from ..domain.result import Absent, Scalar
 from .format import DASH, Scale, digits, scale_of
 from .page import Page, Section, render_page
 from .plot import Figure, Json, axis, layout
@@ -46,6 +46,11 @@ def slope_text(trend: Trend) -> str:
         return DASH
     low, high = trend.slope_low.value, trend.slope_high.value
     return f"{trend.slope.value * 100:+.2f} % ({low * 100:+.2f} to {high * 100:+.2f} %)"
+
+
+def share(value: Scalar) -> str:
+    """A fraction as a percentage."""
+    return DASH if isinstance(value, Absent) else f"{value.value * 100:.1f} %"
 
 
 def direction_text(trend: Trend) -> str:
@@ -93,7 +98,9 @@ def _changes(found: Sequence[tuple[Trend, ChangePoint]]) -> HtmlTable:
              _number(change.after, scale), f"{change.p_value:.3g}", responsible(trend, change)]
         )  # fmt: skip
     header: list[Html] = ["Load", "Metric", "", "Change", "Before", "After", "p", "When"]
-    caption = "E-divisive with a permutation test; the interval holds the change with 95 % confidence. Medians."
+    caption = (
+        "Binary segmentation with a permutation test; the interval holds the change with 95 % confidence. Medians."
+    )
     return HtmlTable("Where the level changed", caption, header, rows, 3, words=True)
 
 
@@ -106,13 +113,16 @@ def _slopes(trends: Sequence[Trend]) -> HtmlTable:
             direction_text(t),
             slope_text(t),
             DASH if isinstance(t.p_value, Absent) else f"{t.p_value.value:.3g}",
+            share(t.noise),
+            share(t.smallest_change),
         ]
         for t in trends
     ]
-    header: list[Html] = ["Load", "Metric", "Runs", "Trend", "Per run", "p"]
+    header: list[Html] = ["Load", "Metric", "Runs", "Trend", "Per run", "p", "Noise", "Found within 3 runs"]
     caption = (
         "Theil-Sen slope as a share of the median, with 95 % limits; Mann-Kendall test, dependence of successive runs "
-        "taken into account. A change of level shows as a trend, too."
+        "taken into account. A change of level shows as a trend, too. Noise: how much runs of one level differ by "
+        "chance; found within 3 runs: the smallest change of level that is seen, in 9 of 10 cases, by its third run."
     )
     return HtmlTable("Trends", caption, header, rows, 2)
 
@@ -190,11 +200,14 @@ def render_csv(history: History) -> str:
 def render_lines(history: History) -> str:
     """For a terminal."""
     lines = []
-    rows = [["load", "metric", "runs", "last", "trend", "per run"]]
+    rows = [["load", "metric", "runs", "last", "trend", "per run", "noise", "found within 3 runs"]]
     for t in history.trends:
         scale = scale_of(t.unit, t.values)
         last = _number(t.values[-1], scale)
-        rows.append([t.load, t.metric, str(len(t.values)), last, direction_text(t), slope_text(t)])
+        rows.append(
+            [t.load, t.metric, str(len(t.values)), last, direction_text(t), slope_text(t), share(t.noise),
+             share(t.smallest_change)]
+        )  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     found = changes(history)

@@ -1,5 +1,10 @@
-"""Where a history of runs changed its level: E-divisive (Matteson and James) with a permutation test and a minimum
-magnitude."""
+"""Where a history of runs changed its level: binary segmentation with a permutation test and a least magnitude.
+
+The statistic of a split is the difference of the means on its two sides, weighted as in a t test (CUSUM), over the
+noise between successive runs (von Neumann's estimate, which other changes of the level hardly touch). It is held
+against the best splits of the same runs in random orders, so that their noise may have any shape. A history is looked
+at again after every run: the level of the test is chosen by simulation of that.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,18 @@ LEAST_RUNS = 3
 """A level is at least so many runs: one odd run is an outlier, not a change."""
 MAGNITUDE = math.log(1.05)
 ALPHA = 0.01
-PERMUTATIONS = 499
+"""Of 200 stable runs, looked at after each of them, raises one alarm in two histories at most, by simulation."""
+PERMUTATIONS = 1999
+FIRST = 100
+"""Orders that are drawn first; most stable histories take no more."""
 SEED = 20_240_701
+REACH = ((12, 4.4), (15, 3.8), (20, 3.5), (30, 3.3), (50, 3.2), (100, 3.1))
+"""Runs before a change -> its size, in standard deviations of a run, that is found in 9 of 10 cases by its third run;
+by simulation of normal runs."""
 SURE = 3.84
 """Of twice the log likelihood: the 95 % quantile of chi squared with one degree of freedom."""
+TINY = 1e-12
+"""Runs that agree to the last digit have no noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +44,21 @@ class Split:
     p: float
 
 
-def divergence(distances: FloatArray) -> FloatArray:
-    """The energy statistic of every split that leaves ``LEAST_RUNS`` values on both sides.
+def contrasts(logs: FloatArray) -> FloatArray:
+    """The statistic of every split that leaves ``LEAST_RUNS`` values on both sides.
 
     Args:
-        distances: absolute differences (..., n, n).
+        logs: values in the order of the runs (..., n).
 
     Returns:
         (..., n - 2 LEAST_RUNS + 1); position i is the split before value i + LEAST_RUNS.
     """
-    n = distances.shape[-1]
-    left = np.cumsum(np.tril(distances, -1).sum(-1), -1)  # within the first k + 1 values
-    right = np.cumsum(np.triu(distances, 1).sum(-1)[..., ::-1], -1)[..., ::-1]  # within the values from k on
+    n = logs.shape[-1]
+    sums = np.cumsum(logs, -1)
     k = np.arange(LEAST_RUNS, n - LEAST_RUNS + 1)
-    m = n - k
-    within_left, within_right = left[..., k - 1], right[..., k]
-    between = left[..., -1:] - within_left - within_right
-    energy = 2 * between / (k * m) - within_left * 2 / (k * (k - 1)) - within_right * 2 / (m * (m - 1))
-    found: FloatArray = energy * k * m / n
+    left, right = sums[..., k - 1], sums[..., -1:] - sums[..., k - 1]
+    noise = np.sqrt((np.diff(logs, axis=-1) ** 2).mean(-1, keepdims=True) / 2)
+    found: FloatArray = np.abs(right / (n - k) - left / k) * np.sqrt(k * (n - k) / n) / np.maximum(noise, TINY)
     return found
 
 
@@ -69,6 +79,13 @@ def change_points(logs: FloatArray, *, magnitude: float = MAGNITUDE, alpha: floa
     ]
 
 
+def reach(before: int) -> float | None:
+    """How large a change after so many runs must be, in standard deviations of a run, to be found by its third run in 9
+    of 10 cases; None where they are too few for that."""
+    runs, sizes = zip(*REACH, strict=True)
+    return None if before < runs[0] else float(np.interp(before, runs, sizes))
+
+
 def _step(logs: FloatArray, start: int, cut: int, end: int) -> float:
     return float(np.median(logs[cut:end]) - np.median(logs[start:cut]))
 
@@ -78,12 +95,11 @@ def _cuts(logs: FloatArray, offset: int, magnitude: float, alpha: float) -> list
     n = len(logs)
     if n < 2 * LEAST_RUNS:
         return []
-    distances = np.abs(logs[:, None] - logs[None, :])
-    statistic = divergence(distances)
+    statistic = contrasts(logs)
     cut = int(statistic.argmax()) + LEAST_RUNS
     if abs(_step(logs, 0, cut, n)) < magnitude:
         return []
-    p = _p_value(distances, float(statistic.max()))
+    p = _p_value(logs, float(statistic.max()), alpha)
     if p > alpha:
         return []
     return [
@@ -93,15 +109,16 @@ def _cuts(logs: FloatArray, offset: int, magnitude: float, alpha: float) -> list
     ]
 
 
-def _p_value(distances: FloatArray, observed: float) -> float:
-    """Share of random orders in which the best split is as good; one order at a time keeps the memory small."""
+def _p_value(logs: FloatArray, observed: float, alpha: float) -> float:
+    """Share of random orders in which the best split is as good; no more are drawn once it is surely over ``alpha``."""
     rng = np.random.default_rng(SEED)
-    n = len(distances)
-    as_good = 0
-    for _ in range(PERMUTATIONS):
-        order = rng.permutation(n)
-        as_good += float(divergence(distances[np.ix_(order, order)]).max()) >= observed
-    return (1 + as_good) / (1 + PERMUTATIONS)
+    as_good = drawn = 0
+    while drawn < PERMUTATIONS and as_good <= alpha * (1 + PERMUTATIONS):
+        many = min(max(FIRST, drawn), PERMUTATIONS - drawn)
+        orders = rng.permuted(np.tile(logs, (many, 1)), axis=1)
+        as_good += int((contrasts(orders).max(-1) >= observed).sum())
+        drawn += many
+    return (1 + as_good) / (1 + drawn)
 
 
 def _interval(logs: FloatArray, start: int, end: int) -> tuple[int, int]:

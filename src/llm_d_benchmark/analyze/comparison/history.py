@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ...config.aliases import MetricRef
-from ...domain.comparison import ChangePoint, History, Trend
+from ...domain.comparison import NOT_ENOUGH_RUNS, ChangePoint, History, Trend
 from ...domain.result import Absent, Measured, RunResult, Scalar
-from .changepoints import LEAST_RUNS, Split, change_points
+from .changepoints import LEAST_RUNS, Split, change_points, reach
 from .effects import FloatArray
 from .levels import levels, metric_refs, unit_of, value_of
 from .outliers import outliers
@@ -22,8 +22,11 @@ from .trend import LEAST, theil_sen
 
 By = Literal["date", "version", "commit"]
 METRICS = ("ttft.mean", "ttft.p99", "tpot.mean", "e2e.mean", "e2e.p99", "output_tokens_per_second")
+PROMISED = 0.1
+"""The change that is to be found within three runs."""
+MOST_NAMED = 4
 MANY = 500
-"""More runs than this are not looked at together: the test for a change takes time and memory with their square."""
+"""More runs than this are not looked at together: what was two years ago says little of what is usual now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,23 @@ def history(
             mine = mine[-MANY:]
         prefix = f"{mine[-1].result.name}: " if len(series) > 1 else ""
         trends += _trends(mine, metric_refs(metrics), prefix, magnitude)
+    notes += _late(trends)
     if len(series) > 1:
         notes.append(f"{len(series)} histories: runs of another name, target, model or load are not one with these")
     return History(by, trends, notes)
+
+
+def _late(trends: Sequence[Trend]) -> list[str]:
+    """What is too noisy for a change of a tenth to be found soon."""
+    slow = [(t, t.smallest_change.value) for t in trends if isinstance(t.smallest_change, Measured)]
+    said = [f"{t.metric} at {t.load} (from {size:.0%} on)" for t, size in slow if size > PROMISED]
+    if not said:
+        return []
+    return [
+        f"so much do runs differ by chance that a change of {PROMISED:.0%} is not surely found within three runs: "
+        + ", ".join(said[:MOST_NAMED])
+        + (f" and {len(said) - MOST_NAMED} more" if len(said) > MOST_NAMED else "")
+    ]
 
 
 def _series(run: PastRun) -> str:
@@ -109,6 +126,7 @@ def _trend(
     if len(values) >= 2 * LEAST_RUNS:
         splits = change_points(np.log(values), magnitude=math.log1p(magnitude))
     edges = [0, *(s.index for s in splits), len(values)]
+    noise, smallest = _sensitivity(np.log(values), edges, math.log1p(magnitude))
     odd = [start + i for start, end in pairwise(edges) for i, _ in outliers(np.log(values[start:end]))]
     return Trend(
         load=load,
@@ -123,9 +141,23 @@ def _trend(
         slope_high=slopes[2],
         p_value=slopes[3],
         direction=direction,
+        noise=noise,
+        smallest_change=smallest,
         change_points=[_change(s, values, edges[i], edges[i + 2], ref) for i, s in enumerate(splits)],
         quarantined=odd,
     )
+
+
+def _sensitivity(logs: FloatArray, edges: Sequence[int], magnitude: float) -> tuple[Scalar, Scalar]:
+    """The noise between the runs of one level, and the smallest change that it lets be found soon."""
+    levels_ = [logs[start:end] for start, end in pairwise(edges)]
+    left = len(logs) - len(levels_)
+    if left < LEAST_RUNS:
+        return NOT_ENOUGH_RUNS, NOT_ENOUGH_RUNS
+    sd = math.sqrt(sum(float(((part - part.mean()) ** 2).sum()) for part in levels_) / left)
+    multiple = reach(len(levels_[-1]))
+    smallest = NOT_ENOUGH_RUNS if multiple is None else Measured(math.expm1(max(magnitude, multiple * sd)), "fraction")
+    return Measured(sd, "fraction"), smallest
 
 
 def _change(split: Split, values: FloatArray, start: int, end: int, ref: MetricRef) -> ChangePoint:
