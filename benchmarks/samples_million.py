@@ -1,13 +1,15 @@
-"""Analysis of a run of a million requests with a million samples: ``python -m benchmarks.samples_million [N]``.
+"""Analysis of a run of a million requests with a million samples, and comparison of two such runs:
+``python -m benchmarks.samples_million [N]``.
 
 The folder is synthesised through the store, samples as a scrape of four replicas and a host once a second would give
-them; ``analyze`` runs in a fresh process.
+them; each step runs in a fresh process. CPU time stands beside the time by the clock, which other work bends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.analyze_million import LIMIT_MB, LIMIT_S, RATE, START, STEP, synthesise
+from benchmarks.analyze_million import LIMIT_MB, LIMIT_S, RATE, START, synthesise
 from llm_d_benchmark.domain.samples import Samples, Series, SeriesKind
 from llm_d_benchmark.store.samples import write_samples
 
@@ -29,6 +31,17 @@ TOTALS = (
 BUCKETS = 50
 """Of one histogram that every replica has: series that nothing reads."""
 TICKS = 1000
+COMPARE_LIMIT_S = 60.0
+STEP = """
+import resource, sys, time
+from pathlib import Path
+from llm_d_benchmark.{module} import {name}
+began = time.perf_counter()
+{call}
+print(time.perf_counter() - began, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+ANALYZE = STEP.format(module="runner.finish", name="analyze_folder", call="analyze_folder(Path(sys.argv[1]))")
+COMPARE = STEP.format(module="runner.compare", name="compare", call="compare([Path(p) for p in sys.argv[1:]])")
 
 
 def series() -> tuple[Series, ...]:
@@ -55,6 +68,17 @@ def parts(samples: int, seconds: float) -> Iterator[Samples]:
         yield Samples(np.repeat(times, len(all_series)), values, codes, all_series)
 
 
+def step(name: str, code: str, limit_s: float, *paths: Path) -> bool:
+    """Measure and print one step; whether it keeps its limits."""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True, stdout=subprocess.PIPE, text=True)
+    seconds, cpu, memory = map(float, done.stdout.split())
+    print(
+        f"{name:14} {seconds:6.1f} s (limit {limit_s:g}), {cpu:6.1f} s of CPU, {memory:6.0f} MB (limit {LIMIT_MB:g})",
+        flush=True,
+    )
+    return seconds < limit_s and memory < LIMIT_MB
+
+
 def main(count: int = 1_000_000) -> bool:
     """Measure and print; whether it keeps the limits."""
     with tempfile.TemporaryDirectory() as output:
@@ -65,19 +89,14 @@ def main(count: int = 1_000_000) -> bool:
             write_samples(part, path / "samples" / f"part-{index + 1:05}.parquet")
             total += len(part)
         print(f"{count} requests, {total} samples of {len(series())} series")
-        done = subprocess.run(
-            [sys.executable, "-c", STEP.format(name="analyze_folder"), str(path)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        seconds, memory = map(float, done.stdout.split())
-        print(f"analyze_folder {seconds:6.1f} s (limit {LIMIT_S:g}), {memory:6.0f} MB (limit {LIMIT_MB:g})")
+        held = step("analyze_folder", ANALYZE, LIMIT_S, path)
+        other = shutil.copytree(path, path.with_name("again"))
+        held = step("compare", COMPARE, COMPARE_LIMIT_S, path, other) and held
         result = json.loads((path / "result.json").read_text())
         assert result["requests"]["succeeded"] == count
         rate = result["stages"][0]["resources"]["server_output_tokens_per_second"]["value"]
         print(f"server's tokens/s over the window: {rate:.4g}")
-    return seconds < LIMIT_S and memory < LIMIT_MB
+    return held
 
 
 if __name__ == "__main__":

@@ -48,10 +48,11 @@ class StageCurves:
 
 def curves(run: RunInput) -> list[StageCurves]:
     """The curves of every stage, in order."""
-    return [_curves(data) for data in gather(run)]
+    return [curves_of(data) for data in gather(run)]
 
 
-def _curves(data: StageData) -> StageCurves:
+def curves_of(data: StageData) -> StageCurves:
+    """The curves of one stage."""
     v = view(data, {})
     found: dict[str, Ecdf] = {}
     for name, values in per_request(v.ok).items():

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..analyze.comparison.compare import METRICS, Compared, compare_runs
 from ..analyze.comparison.levels import levels
-from ..analyze.comparison.within import run_limits
-from ..analyze.curves import curves
+from ..analyze.comparison.within import stage_limits
+from ..analyze.curves import curves_of
+from ..analyze.gather import gather
 from ..config.layers import load_resolved
 from ..domain.comparison import Comparison
 from ..domain.errors import ConfigError
@@ -43,9 +44,10 @@ def compare(paths: Sequence[Path], metrics: Sequence[str] = METRICS) -> tuple[Co
 def _read(path: Path) -> Side:
     folder = RunFolder.open(path)
     config = load_resolved(folder.config_text)
-    source = run_input(folder, config)
-    found = {c.stage: dict(c.quantiles) for c in curves(source)}
-    return Side(Compared(folder.result(), config.to_dict(), run_limits(source)), found)
+    stages = gather(run_input(folder, config))
+    limits = {data.window.index: stage_limits(data) for data in stages}
+    quantiles = {data.window.index: dict(curves_of(data).quantiles) for data in stages}
+    return Side(Compared(folder.result(), config.to_dict(), limits), quantiles)
 
 
 def _overlay(comparison: Comparison, sides: Sequence[Side]) -> Overlay:

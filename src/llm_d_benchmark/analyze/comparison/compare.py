@@ -37,7 +37,7 @@ class Compared:
 
     Attributes:
         config: the resolved configuration as plain data.
-        limits: by stage index, from within the run (``within.run_limits``).
+        limits: by stage index, from within the run (``within.stage_limits``).
     """
 
     result: RunResult

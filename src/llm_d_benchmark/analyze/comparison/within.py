@@ -14,8 +14,7 @@ import numpy as np
 from ...domain.comparison import Effect
 from ...domain.result import Estimate, Metrics
 from .. import quantiles
-from ..api import RunInput
-from ..gather import StageData, gather
+from ..gather import StageData
 from ..metrics import per_request, view
 from ..percentiles import autocorrelated
 from .effects import FloatArray
@@ -86,12 +85,8 @@ def ratio_effect(
     )
 
 
-def run_limits(run: RunInput) -> dict[int, dict[str, Limits]]:
-    """By stage index: limits of the means and rates of a run, by metric path. Reads its records."""
-    return {data.window.index: _stage_limits(data) for data in gather(run)}
-
-
-def _stage_limits(data: StageData) -> dict[str, Limits]:
+def stage_limits(data: StageData) -> dict[str, Limits]:
+    """Limits of the means and rates of one stage, by metric path."""
     found: dict[str, Limits | None] = {}
     v = view(data, {})
     for name, values in per_request(v.ok).items():
@@ -109,7 +104,7 @@ def _stage_limits(data: StageData) -> dict[str, Limits]:
 
 
 def known_limits(metrics: Metrics, path: str, own: Mapping[str, Limits]) -> Limits | None:
-    """Limits of one number of a run: of a percentile those of the result, else those of ``run_limits``."""
+    """Limits of one number of a run: of a percentile those of the result, else ``own`` (``stage_limits``)."""
     name, _, statistic = path.partition(".")
     percentiles = getattr(getattr(metrics, name, None), "percentiles", {})
     estimate = percentiles.get(statistic)
