@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llm_d_benchmark.analyze.comparison.changepoints import change_points, contrasts, reach
+from llm_d_benchmark.analyze.comparison.changepoints import change_points, contrasts, found_soon
 from llm_d_benchmark.analyze.comparison.effects import FloatArray
 from llm_d_benchmark.analyze.comparison.trend import theil_sen
 
@@ -68,26 +68,26 @@ def test_stable_histories_raise_at_most_one_alarm_in_200_runs_at_any_noise(cv: f
     assert sum(alarms(rng, cv) for _ in range(3)) <= 3
 
 
-@pytest.mark.parametrize("before", [15, 30, 100])
-def test_what_is_said_to_be_found_within_three_runs_is_found(before: int) -> None:
+@pytest.mark.parametrize(("before", "sd"), [(15, 0.05), (30, 0.01), (100, 0.05)])
+def test_what_is_said_to_be_found_within_three_runs_is_found(before: int, sd: float) -> None:
     rng = np.random.default_rng(before)
-    multiple = reach(before)
-    assert multiple is not None
+    least = found_soon(before, sd)
+    assert least is not None
 
     def found(size: float) -> int:
         hits = 0
         for _ in range(40):
-            logs = rng.normal(0, 0.05, before + 3)
-            logs[before:] += size * 0.05
+            logs = rng.normal(0, sd, before + 3)
+            logs[before:] += size
             hits += any(abs(s.index - before) <= 3 for s in change_points(logs))
         return hits
 
-    assert found(multiple) >= 34  # 36 are said
-    assert found(multiple / 2) <= 20  # and it is no exaggeration
+    assert found(least) >= 34  # 36 are said
+    assert found(least / 2) <= 20  # and it is no exaggeration
 
 
 def test_of_a_short_history_nothing_is_promised() -> None:
-    assert reach(9) is None
+    assert found_soon(9, 0.01) is None
 
 
 def test_one_odd_run_is_no_change() -> None:

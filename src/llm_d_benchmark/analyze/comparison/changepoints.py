@@ -27,6 +27,9 @@ SEED = 20_240_701
 REACH = ((12, 4.4), (15, 3.8), (20, 3.5), (30, 3.3), (50, 3.2), (100, 3.1))
 """Runs before a change -> its size, in standard deviations of a run, that is found in 9 of 10 cases by its third run;
 by simulation of normal runs."""
+MARGIN = 1.0
+"""Standard deviations of a run by which a change is over the least magnitude where, in 9 of 10 cases, the median of
+three runs is over it."""
 SURE = 3.84
 """Of twice the log likelihood: the 95 % quantile of chi squared with one degree of freedom."""
 TINY = 1e-12
@@ -79,11 +82,18 @@ def change_points(logs: FloatArray, *, magnitude: float = MAGNITUDE, alpha: floa
     ]
 
 
-def reach(before: int) -> float | None:
-    """How large a change after so many runs must be, in standard deviations of a run, to be found by its third run in 9
-    of 10 cases; None where they are too few for that."""
+def found_soon(before: int, sd: float, magnitude: float = MAGNITUDE) -> float | None:
+    """How large a change (log scale) must be to be found by its third run in 9 of 10 cases; None where too few runs are
+    before it.
+
+    Args:
+        before: runs at the level before the change.
+        sd: standard deviation between the runs of a level (log scale).
+    """
     runs, sizes = zip(*REACH, strict=True)
-    return None if before < runs[0] else float(np.interp(before, runs, sizes))
+    if before < runs[0]:
+        return None
+    return max(float(np.interp(before, runs, sizes)) * sd, magnitude + MARGIN * sd)
 
 
 def _step(logs: FloatArray, start: int, cut: int, end: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from ...config.aliases import MetricRef
 from ...domain.comparison import NOT_ENOUGH_RUNS, ChangePoint, History, Trend
 from ...domain.result import Absent, Measured, RunResult, Scalar
-from .changepoints import LEAST_RUNS, Split, change_points, reach
+from .changepoints import LEAST_RUNS, Split, change_points, found_soon
 from .effects import FloatArray
 from .levels import levels, metric_refs, unit_of, value_of
 from .outliers import outliers
@@ -155,9 +155,8 @@ def _sensitivity(logs: FloatArray, edges: Sequence[int], magnitude: float) -> tu
     if left < LEAST_RUNS:
         return NOT_ENOUGH_RUNS, NOT_ENOUGH_RUNS
     sd = math.sqrt(sum(float(((part - part.mean()) ** 2).sum()) for part in levels_) / left)
-    multiple = reach(len(levels_[-1]))
-    smallest = NOT_ENOUGH_RUNS if multiple is None else Measured(math.expm1(max(magnitude, multiple * sd)), "fraction")
-    return Measured(sd, "fraction"), smallest
+    size = found_soon(len(levels_[-1]), sd, magnitude)
+    return Measured(sd, "fraction"), NOT_ENOUGH_RUNS if size is None else Measured(math.expm1(size), "fraction")
 
 
 def _change(split: Split, values: FloatArray, start: int, end: int, ref: MetricRef) -> ChangePoint:
