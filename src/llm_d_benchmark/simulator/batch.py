@@ -83,10 +83,10 @@ class DecodeBatch:
         """KV blocks that the members take in ``steps`` steps from number ``first`` on."""
         phases, size = self._phases, len(self._phases)
         cycles, rest = divmod(steps, size)
-        taken = cycles * len(self.members)
-        for number in range(first, first + rest):
-            taken += phases[number % size]
-        return taken
+        start = first % size
+        end = start + rest
+        taken = sum(phases[start:end]) if end <= size else sum(phases[start:]) + sum(phases[: end - size])
+        return cycles * len(self.members) + taken
 
     def steady(self, most: int, free: int) -> int:
         """Steps from now on, at most ``most``, in which nobody ends but in the last, and ``free`` blocks are enough

@@ -94,7 +94,10 @@ class StepCost:
 
         Shape (steps,); element k is ``step(StepLoad(decode_seqs=seqs, decode_context=context + k * seqs))``.
         """
-        return self._decode(seqs) + self.context * (context + seqs * np.arange(steps, dtype=np.float64))
+        times = np.arange(float(context), context + seqs * (steps - 0.5), seqs)
+        times *= self.context
+        times += self._decode(seqs)
+        return times
 
     def _decode(self, seqs: int) -> float:
         """A step without prefill, but for reading the KV cache."""

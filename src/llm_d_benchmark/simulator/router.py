@@ -78,12 +78,13 @@ class Router:
         config = self._config
         waiting = [r.waiting for r in replicas]
         longest, spread = max(waiting), max(waiting) - min(waiting)
-        prefix = config.prefix_cache_weight / request.prompt_tokens
+        of_queue, of_usage = config.queue_weight, config.kv_cache_utilization_weight
+        of_prefix = config.prefix_cache_weight / request.prompt_tokens
         scores = []
         for replica, queue in zip(replicas, waiting, strict=True):
-            score = config.queue_weight * ((longest - queue) / spread if spread else 1.0)
-            score += config.kv_cache_utilization_weight * (1.0 - replica.kv_usage())
-            score += prefix * replica.cached_prefix(request) if prefix else 0.0
+            score = of_queue * ((longest - queue) / spread) if spread else of_queue
+            score += of_usage * (1.0 - replica.kv_usage()) if of_usage else 0.0
+            score += of_prefix * replica.cached_prefix(request) if of_prefix else 0.0
             scores.append(score)
         return scores
 

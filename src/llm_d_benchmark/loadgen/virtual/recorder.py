@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...domain.records import MISSING, RECORD_COLUMNS, Kind, Labels, Ragged, Records, offsets_of
+from ...domain.records import MISSING, RECORD_COLUMNS, Kind, Labels, Ragged, Records, TokenSource, offsets_of
 from ...simulator.api import FloatArray
 
 _TIMES = ("scheduled", "ready", "sent", "first_token", "last_token", "end")
 
 
-@dataclass(slots=True)
-class Row:
+class Row(NamedTuple):
     """One request; times in seconds of the loop, None where there is none."""
 
     request_id: int
@@ -57,38 +56,45 @@ class Recorder:
     def take(self) -> Records:
         """All rows since the last call."""
         rows, self._rows = self._rows, []
-        sent = self._ns(np.array([r.sent for r in rows], np.float64))
-        counts = np.array([len(r.chunks) for r in rows], np.int64)
-        chunks = np.concatenate([r.chunks for r in rows] or [np.empty(0)]) * 1e9
+        values: dict[str, Any] = dict(zip(Row._fields, zip(*rows, strict=True), strict=True)) if rows else {}
+        times = values.pop("chunks", ())
+        sent = self._ns(values.get("sent", ()))
+        counts = np.fromiter(map(len, times), np.int64, len(rows))
+        chunks = np.concatenate([*times, np.empty(0)]) * 1e9
         after = np.rint(chunks, out=chunks).astype(np.int64) - np.repeat(sent - self._epoch, counts)
         columns: dict[str, Any] = {
-            "first_token": self._ns(np.array([r.chunks[0] if len(r.chunks) else np.nan for r in rows])),
-            "last_token": self._ns(np.array([r.chunks[-1] if len(r.chunks) else np.nan for r in rows])),
+            "first_token": self._ns([t[0] if len(t) else None for t in times]),
+            "last_token": self._ns([t[-1] if len(t) else None for t in times]),
             "sent": sent,
             "chunk_times": Ragged(offsets_of(counts), (after // 1000).astype(np.int32)),
             "chunk_tokens": Ragged(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32)),
-            "input_source": Labels.from_list("usage" if r.input_tokens is not None else None for r in rows),
-            "output_source": Labels.from_list("usage" if r.output_tokens is not None else None for r in rows),
+            "input_source": _source(values.get("input_tokens", ())),
+            "output_source": _source(values.get("output_tokens", ())),
             "shard": np.zeros(len(rows), np.int64),
             "worker": np.zeros(len(rows), np.int64),
             "connect": np.full(len(rows), MISSING),
         }
         for column in RECORD_COLUMNS:
             if column.name not in columns:
-                values = [getattr(row, column.name) for row in rows]
-                columns[column.name] = self._column(column.name, column.kind, values)
+                columns[column.name] = self._column(column.name, column.kind, values.get(column.name, ()))
         return Records({c.name: columns[c.name] for c in RECORD_COLUMNS})
 
-    def _column(self, name: str, kind: Kind, values: list[Any]) -> Any:
+    def _column(self, name: str, kind: Kind, values: Sequence[Any]) -> Any:
         if name in _TIMES:
-            return self._ns(np.array(values, np.float64))
+            return self._ns(values)
         if kind is Kind.LABEL:
             return Labels.from_list(values)
         if kind is Kind.BOOL:
             return np.array(values, np.bool_)
-        return np.array([MISSING if v is None else v for v in values], np.int64)
+        return np.array([MISSING if v is None else v for v in values] if None in values else values, np.int64)
 
-    def _ns(self, seconds: FloatArray) -> Any:
-        known = np.isfinite(seconds)
-        ns = self._epoch + np.rint(np.where(known, seconds, 0.0) * 1e9).astype(np.int64)
+    def _ns(self, seconds: Sequence[float | None]) -> Any:
+        """Epoch ns of seconds of the loop."""
+        values = np.array(seconds, np.float64)
+        known = np.isfinite(values)
+        ns = self._epoch + np.rint(np.where(known, values, 0.0) * 1e9).astype(np.int64)
         return np.where(known, ns, MISSING)
+
+
+def _source(tokens: Sequence[int | None]) -> Labels:
+    return Labels.from_list(None if count is None else TokenSource.USAGE for count in tokens)

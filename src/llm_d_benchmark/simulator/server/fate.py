@@ -37,10 +37,11 @@ class Fates:
         self._bounds = np.cumsum(rates).tolist()
         self._seed = config.seed
         self._length: Length | None = config.output_length
+        self._nothing = Fate()
 
     def of(self, number: int) -> Fate:
         if not self._bounds[-1] and self._length is None:
-            return Fate()
+            return self._nothing
         rng = np.random.default_rng((self._seed, _FATES, number))
         at = rng.random()
         a, b, c, d = (at < bound for bound in self._bounds)
