@@ -12,7 +12,11 @@ from ..domain.errors import ConfigError, StoreError
 from ..domain.result import RunResult
 from ..report.format import moment
 from ..store.filter import RunFilter
-from ..store.folder import RunFolder, runs_at
+from ..store.folder import MARK, RunFolder
+from ..store.index import RunIndex
+
+NO_RESULT = ("running", "no result")
+"""How the index calls runs that have none."""
 
 
 def trend(
@@ -34,11 +38,11 @@ def trend(
 
     Raises:
         ConfigError: no run fits the filter, or one has no key of the kind asked for.
-        StoreError: a path is no run folder and holds none.
+        StoreError: a path is not there, or the index of a folder cannot be used.
     """
     runs: list[PastRun] = []
-    unread = 0
-    for path in runs_at(paths):
+    found, unread = _fitting(paths, wanted, last)
+    for path in found:
         folder = RunFolder.open(path)
         try:
             result = folder.result()
@@ -54,9 +58,27 @@ def trend(
             "no run fits", advice="give folders that hold run folders, and check --name, --model, --label"
         )
     runs.sort(key=lambda r: r.result.started)
-    found = history(runs[-last:] if last else runs, metrics, by=by, magnitude=magnitude)
+    past = history(runs[-last:] if last else runs, metrics, by=by, magnitude=magnitude)
     notes = [f"{unread} run folders without a readable result are left out"] if unread else []
-    return History(found.by, found.trends, [*notes, *found.notes])
+    return History(past.by, past.trends, [*notes, *past.notes])
+
+
+def _fitting(paths: Sequence[Path], wanted: RunFilter, last: int | None) -> tuple[list[Path], int]:
+    """Run folders that may fit: those given, and of a folder that holds some the latest that its index knows to fit, so
+    that of thousands only these are read. And how many there have no result."""
+    found: list[Path] = []
+    without = 0
+    for path in paths:
+        if (path / MARK).is_file() or not path.is_dir():
+            found.append(RunFolder.open(path).path)
+            continue
+        with RunIndex(path) as index:
+            index.sync()
+            runs = index.runs(wanted)
+        ended = [run.path for run in runs if run.status not in NO_RESULT]
+        without += len(runs) - len(ended)
+        found += ended[:last]
+    return found, without
 
 
 def _key(result: RunResult, labels: Mapping[str, str], by: By) -> str:
