@@ -242,7 +242,7 @@ class _StageRun:
             "nothing_left",
             Severity.WARNING,
             f"stage {self.stage.name}: {self.adapter.name} was stopped before it wrote results; nothing of it is left",
-            "most tools write their results only at their end; several short stages lose less than one long one",
+            f"it had {WRITE_S:g} s to write what it had: it may not have sent anything yet; its log: {self.log.name}",
         )
 
     def _no_data(self, error: GeneratorError) -> GeneratorError:
