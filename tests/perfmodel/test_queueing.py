@@ -42,6 +42,29 @@ def test_state_dependent_service_against_simulation():
     assert queue.waiting == pytest.approx(counts[places:] @ np.arange(400 - places) / now, rel=0.1)
 
 
+def test_requests_in_groups_against_simulation():
+    """What a request finds, those before it in its group included; leaving at n / T(n), groups geometric."""
+    places, rate, dispersion = 8, 6.0, 4.0
+    times = 0.3 + 0.06 * np.arange(1, places + 1)
+    # Geometric groups have E[X^2] / E[X] = 2 dispersion - 1, and exponential stays 1: together 2 dispersion.
+    queue = solve(rate, times, dispersion, service_scv=dispersion)
+    assert isinstance(queue, Queue)
+    rng = np.random.default_rng(1)
+    n, found = 0, np.zeros(2000)
+    for _ in range(200_000):
+        leave = min(n, places) / times[min(n, places) - 1] if n else 0.0
+        if rng.random() < leave / (leave + rate / dispersion):
+            n -= 1
+            continue
+        for _ in range(rng.geometric(1 / dispersion)):
+            found[n] += 1
+            n += 1
+    found /= found.sum()
+    assert queue.states == pytest.approx(found[:places], rel=0.05, abs=0.003)
+    assert queue.waits == pytest.approx(found[places:].sum(), abs=0.02)
+    assert solve(rate, times, dispersion, service_scv=0.0).mean_wait < queue.mean_wait
+
+
 @given(st.floats(0.01, 200), st.integers(1, 300), st.floats(0.01, 2), st.floats(0, 0.1))
 def test_probabilities_add_up_or_it_is_unstable(rate, places, alone, more):
     queue = solve(rate, alone + more * np.arange(1, places + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..config.blocks import Slo
 from ..domain.capacity import Outlook
@@ -19,7 +20,7 @@ PRICES = frozenset({"cost_per_token", "costper_request"})
 STATISTICS = frozenset({"mean", "p50", "p90", "p95", "p99", "p99.9"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Replica:
     """One replica: as expected (``service``) and at its 95 % bound (the same where the basis has no error)."""
 
@@ -27,15 +28,15 @@ class Replica:
     bound: Service
     requests: Requests
 
-    @property
+    @cached_property
     def capacity(self) -> float:
         """Requests/s that one replica serves at most."""
         return capacity(self.service, self.requests)
 
-    @property
+    @cached_property
     def sure_capacity(self) -> float:
         """The same at the bound."""
-        return capacity(self.bound, self.requests)
+        return self.capacity if self.bound is self.service else capacity(self.bound, self.requests)
 
 
 def is_latency(slo: Slo) -> bool:

@@ -10,7 +10,7 @@ from ..config.blocks import Slo
 from .outlook import THROUGHPUTS, Replica, is_latency, keeps, per_request
 from .scaling import LINEAR, Scaling
 
-ROUNDS = 22
+ROUNDS = 16
 TINY = 1e-3
 """Of the capacity: a load so light that an objective which fails there fails at any."""
 

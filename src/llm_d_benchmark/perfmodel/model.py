@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..domain.result import RunResult
 from .curves import ITL, TTFT, Fit, Linear
 from .points import FloatArray, Point, decoding, from_results, from_table, split_saturated
 from .queueing import Unstable, closed_loop
-from .service import Latencies, Lengths, Requests, Slower, Spread, latencies, service_times
+from .service import MIDDLES, SHARES, Interference, Latencies, Lengths, Requests, Slower, latencies, service_times
 from .validate import NOMINAL, Fitted, Observed, choose
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -112,17 +113,15 @@ class PerformanceModel:
         """See ``Service``."""
         return min(rate * self.prompt_seconds(requests), 1.0)
 
-    def stall(self, batch: float, requests: Requests, rate: float) -> float:
-        """Of prompts one after the other; 0 where it is not known how long one takes."""
-        decoding = max(requests.output.mean - 1, 0.0) * float(self.itl(np.full(1, batch), requests)[0])
+    def interference(self, batch: float, requests: Requests, rate: float) -> Interference:
+        """Prompts are computed one after the other; where it is not known how long one takes, it may be all of TTFT,
+        and then nothing is known of how they hold up answers."""
         prompt = self.prompt_seconds(requests)
+        wait = prompt_queue(rate, prompt or float(self.ttft(np.ones(1), requests)[0]))
         busy = min(rate * prompt, 0.9)
-        return prompt * math.sqrt(rate * decoding) / (1 - busy)
-
-    def first_token_spread(self, requests: Requests, rate: float, batch: float) -> Spread:
-        """Prompts are computed one after the other; where it is not known how long one takes, it may be all of TTFT."""
-        seconds = self.prompt_seconds(requests) or float(self.ttft(np.ones(1), requests)[0])
-        return prompt_queue(rate, seconds)
+        decoding = max(requests.output.mean - 1, 0.0) * float(self.itl(np.full(1, batch), requests)[0])
+        later = (wait - wait @ SHARES) * busy / (1 - busy)  # what was met brings more of its kind: a busy period
+        return Interference(wait, later, SHARES, busy * decoding, prompt * math.sqrt(rate * decoding) / (1 - busy))
 
     def pessimistic(self) -> Slower:
         """The model at the one-sided 95 % limit of both its curves."""
@@ -255,12 +254,14 @@ def _capacity(found: Latencies | Unstable) -> float:
     return found.capacity if isinstance(found, Unstable) else found.queue.capacity
 
 
-def prompt_queue(rate: float, seconds: float, parts: int = 12) -> Spread:
-    """The wait for other prompts: a queue of equal services, whose mean is rate seconds^2 / (2 (1 - rate seconds))."""
+def prompt_queue(rate: float, seconds: float) -> FloatArray:
+    """The wait for other prompts, for each of ``PARTS``: of a queue of equal services (M/D/1), whose mean is
+    rate seconds^2 / (2 (1 - rate seconds)), an atom at 0 and an exponential."""
     busy = min(rate * seconds, 0.98)
-    decay = 2 * (1 - busy) / max(seconds, 1e-9)
-    share = (np.arange(parts) + 0.5) / parts
-    return Spread(np.append(0.0, -np.log1p(-share) / decay), np.append(1 - busy, np.full(parts, busy / parts)))
+    beyond = np.maximum(1 - MIDDLES, 0.0) / max(busy, 1e-12)
+    found = -np.log(np.minimum(beyond, 1.0)) * seconds / (2 * (1 - busy))
+    mean = busy * seconds / (2 * (1 - busy))
+    return cast(FloatArray, found * (mean / max(found @ SHARES, 1e-12)))
 
 
 def _two_sided(curve: Fitted, values: Sequence[float]) -> tuple[float, float, float]:

@@ -44,36 +44,34 @@ class Queue:
         capacity: requests/s that leave when every place is taken.
         states: probability of finding 0 to N - 1 requests, shape (N,): of being served at once, in a batch of 1 to N.
         waits: probability of having to wait for a place.
+        decay: 1/s; of the wait for a place, which is an exponential.
+        in_service: mean requests in service.
     """
 
     rate: float
     capacity: float
     states: FloatArray
     waits: float
+    decay: float
+    in_service: float
 
     @property
     def utilization(self) -> float:
         return self.rate / self.capacity
 
     @property
-    def in_service(self) -> float:
-        """Mean requests in service."""
-        n = len(self.states)
-        return float(np.arange(n) @ self.states + n * self.waits)
-
-    @property
     def waiting(self) -> float:
         """Mean requests that wait for a place."""
-        return self.waits * self.rate / (self.capacity - self.rate)
+        return self.rate * self.mean_wait
 
     @property
     def mean_wait(self) -> float:
         """Seconds a request waits for a place, on average."""
-        return self.waits / (self.capacity - self.rate)
+        return self.waits / self.decay
 
     def wait_tail(self, seconds: float) -> float:
         """P(W > t). The sum over k >= N of p_k P(Erlang(k - N + 1, mu_N) > t) is geometric, hence an exponential."""
-        return self.waits * float(np.exp(-(self.capacity - self.rate) * seconds))
+        return self.waits * float(np.exp(-self.decay * seconds))
 
     def batches(self) -> tuple[FloatArray, FloatArray]:
         """Batch size as a request meets it, averaged over its service, and the probability of each.
@@ -89,22 +87,34 @@ class Queue:
         return cast(FloatArray, np.clip(seen, 1.0, n)), weight
 
 
-def solve(rate: float, seconds: FloatArray) -> Queue | Unstable:
+def solve(rate: float, seconds: FloatArray, dispersion: float = 1.0, service_scv: float = 1.0) -> Queue | Unstable:
     """The steady state at ``rate`` requests/s.
+
+    Requests may come in groups whose members stay equally long. Their number in service varies as it does with
+    exponential stays in groups of a geometric size, P(X > j) = g^j with g = 1 - 1 / dispersion. There as many pass from
+    n to n + 1 as back, rate (1 - g) sum over k <= n of p_k g^(n - k) = mu_(n+1) p_(n+1), and what a request finds is a
+    product as it is without groups: f_n ~ product over k <= n of (g + (1 - g) rate / mu_k). Beyond N the wait decays at
+    2 (mu_N - rate) / (dispersion + service_scv), Kingman's heavy traffic limit, which is exact where both are 1.
 
     Args:
         seconds: T(n), the time in service of a request among n, for n = 1 to N; shape (N,).
+        dispersion: E[X^2] / E[X] of the groups; 1: one by one.
+        service_scv: squared coefficient of variation of the time in service.
     """
     n = np.arange(1, len(seconds) + 1)
     leaving = np.maximum.accumulate(n / seconds)  # a larger batch never serves less in all: it need not be used
     capacity = float(leaving[-1])
     if rate >= capacity * (1 - 1e-9):
         return Unstable(rate, capacity)
-    log_p = np.concatenate([[0.0], np.cumsum(np.log(rate) - np.log(leaving))])  # of 0 to N requests
-    p = np.exp(log_p - log_p.max())
-    tail = p[-1] / (1 - rate / capacity)  # of N and more
-    total = float(p[:-1].sum() + tail)
-    return Queue(rate, capacity, p[:-1] / total, float(tail / total))
+    ratio = 1 - (1 - rate / leaving) / dispersion
+    log_f = np.concatenate([[0.0], np.cumsum(np.log(ratio))])  # of finding 0 to N requests
+    f = np.exp(log_f - log_f.max())
+    ends = min(1.0, 2 * (1 - rate / capacity) / (dispersion + service_scv))
+    tail = f[-1] / ends  # of N and more
+    total = float(f[:-1].sum() + tail)
+    states, waits = f[:-1] / total, float(tail / total)
+    in_service = rate * float(states @ (n / leaving) + waits * n[-1] / capacity)  # Little's law
+    return Queue(rate, capacity, states, waits, ends * capacity, in_service)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from scipy.special import gammaincinv
@@ -35,6 +35,11 @@ class Lengths:
     def mean(self) -> float:
         return float(np.dot(self.values, self.weights))
 
+    @property
+    def scv(self) -> float:
+        """Squared coefficient of variation."""
+        return float(np.dot(np.square(self.values), self.weights)) / self.mean**2 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
@@ -50,7 +55,9 @@ class Requests:
         return self.input.mean + square / self.output.mean / 2
 
 
-GRID = 40
+GRID = 24
+MOST_BUSY = 0.9
+"""With prompts, as far as the batch's swing goes: beyond it nothing is steady within minutes."""
 
 
 class Service(Protocol):
@@ -77,25 +84,48 @@ class Service(Protocol):
         """Share of the time that goes to prompts; 0 where that is not known."""
         ...
 
-    def stall(self, batch: float, requests: Requests, rate: float) -> float:
-        """Standard deviation, s, of how long the prompts of others hold up one answer; 0 where that is not known."""
+    def interference(self, batch: float, requests: Requests, rate: float) -> Interference:
+        """What the prompts of others do to single requests among ``batch``; ``ttft`` and ``itl`` hold its mean."""
         ...
 
-    def first_token_spread(self, requests: Requests, rate: float, batch: float) -> Spread:
-        """What ``ttft`` holds on average, and single requests more or less of: waiting for the prompts of others."""
-        ...
+
+PARTS = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0])
+"""A distribution is condensed to the mean of each of these parts: fine where percentiles are asked for."""
+SHARES = np.diff(PARTS)
+MIDDLES = (PARTS[1:] + PARTS[:-1]) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """A few values, s, with their probabilities; arrays of shape (k,)."""
+class Interference:
+    """What the prompts of others do to one request: a few kinds of arrival, arrays of shape (k,).
 
-    values: FloatArray
+    Attributes:
+        first: s; of the time to the first token, what waiting for these prompts makes differ.
+        later: s; by how much longer than usual the answer takes after that, because of the prompts that it met.
+        weights: probability of each.
+        held: s; how long the prompts that come later hold up an answer of mean length, on average.
+        stall: s; its standard deviation.
+    """
+
+    first: FloatArray
+    later: FloatArray
     weights: FloatArray
+    held: float
+    stall: float
 
-    @property
-    def mean(self) -> float:
-        return float(self.values @ self.weights)
+
+def condensed(first: FloatArray, later: FloatArray, weights: FloatArray, held: float, stall: float) -> Interference:
+    """Of many kinds of arrival, in the order of ``first``, the means of ``PARTS``."""
+    order = np.argsort(first)
+    first, later, weights = first[order], later[order], weights[order]
+    return Interference(_means(first, weights), _means(later, weights), SHARES, held, stall)
+
+
+def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Of each of ``PARTS``, in the order of the values."""
+    until = np.append(0.0, np.cumsum(weights) / weights.sum())
+    area = np.append(0.0, np.cumsum(values * np.diff(until)))
+    return cast(FloatArray, np.diff(np.interp(PARTS, until, area)) / SHARES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +149,11 @@ class Slower:
     def busy(self, batch: float, requests: Requests, rate: float) -> float:
         return min(self.base.busy(batch, requests, rate) * self.ttft_factor, 1.0)
 
-    def stall(self, batch: float, requests: Requests, rate: float) -> float:
-        return self.base.stall(batch, requests, rate) * self.itl_factor
-
-    def first_token_spread(self, requests: Requests, rate: float, batch: float) -> Spread:
-        found = self.base.first_token_spread(requests, rate, batch)
-        return Spread(found.values * self.ttft_factor, found.weights)
+    def interference(self, batch: float, requests: Requests, rate: float) -> Interference:
+        found = self.base.interference(batch, requests, rate)
+        itl = self.itl_factor
+        held, stall = found.held * itl, found.stall * itl
+        return Interference(found.first * self.ttft_factor, found.later * itl, found.weights, held, stall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +184,12 @@ def _grid(places: int) -> FloatArray:
 def service_times(service: Service, requests: Requests, rate: float | None) -> FloatArray:
     """T(n) for n = 1 to ``places``: to the first token, then one for each further token."""
     some = _grid(service.places)
-    more = max(requests.output.mean - 1, 0.0)
-    seconds = service.ttft(some, requests, rate) + more * service.itl(some, requests, rate)
-    return np.interp(np.arange(1, service.places + 1), some, seconds)
+    return _in_service(requests, some, service.ttft(some, requests, rate), service.itl(some, requests, rate))
+
+
+def _in_service(requests: Requests, some: FloatArray, first: FloatArray, each: FloatArray) -> FloatArray:
+    seconds = first + max(requests.output.mean - 1, 0.0) * each
+    return np.interp(np.arange(1, some[-1] + 1), some, seconds)
 
 
 def capacity(service: Service, requests: Requests) -> float:
@@ -166,66 +198,90 @@ def capacity(service: Service, requests: Requests) -> float:
     return float((np.arange(1, len(seconds) + 1) / seconds).max())
 
 
+TOGETHER = 0.5 / math.sqrt(2 / 3)
+"""Correlation of the prompts that arrive while an answer is made with the batch that it meets: on average each of them
+is in the batch for half of that time, and the batch's own variance over it is 2 / 3 (``queueing.AVERAGED``)."""
+
+
 def latencies(service: Service, requests: Requests, rate: float) -> Latencies | Unstable:
-    """The distribution of latencies of an open loop of ``rate`` independent requests/s."""
-    queue = solve(rate, service_times(service, requests, rate))
+    """The distribution of latencies of an open loop of ``rate`` independent requests/s.
+
+    While prompts are computed nobody gets on with an answer, and those that arrive meanwhile are added to the batch:
+    of the time that answers see, requests come in groups as large as a busy period of prompts, of which
+    E[X^2] / E[X] = 1 / (1 - busy)^2 (Borel's distribution). The batch of requests that all stay about as long varies by
+    that factor more than by independent arrivals; so does one of exponential stays in ``solve``'s geometric groups.
+    """
+    some = _grid(service.places)
+    firsts, eachs = service.ttft(some, requests, rate), service.itl(some, requests, rate)
+    seconds = _in_service(requests, some, firsts, eachs)
+    queue = solve(rate, seconds)
     if isinstance(queue, Unstable):
         return queue
-    batch, weight = queue.batches()
+    busy = min(service.busy(queue.in_service, requests, rate), MOST_BUSY)
+    queue = solve(rate, seconds, 1 / (1 - busy) ** 2, requests.output.scv)
+    assert isinstance(queue, Queue)
+    batch, weight = _few(*queue.batches())
     waited = np.zeros(len(batch))
     waited[-1] = 1.0
-    keep = weight > 1e-7
-    batch, weight, waited = batch[keep], weight[keep] / weight[keep].sum(), waited[keep]
-    mean = float(batch @ weight)
-    # An arrival adds itself to the batch, and keeps everybody else there for as long as its prompt takes.
-    swing = 1 + service.busy(mean, requests, rate)
-    batch = np.clip(mean + swing * (batch - mean), 1.0, float(service.places))
-    some = _grid(service.places)
-    first = np.interp(batch, some, service.ttft(some, requests, rate))
-    each = np.interp(batch, some, service.itl(some, requests, rate))
-    waiting = Waiting(weight, waited, np.full(len(batch), queue.capacity - rate))
-    around = service.first_token_spread(requests, rate, mean)
-    stall = service.stall(mean, requests, rate)
-    e2e, tpot = _whole(requests, first, each, stall, waiting)
-    return Latencies(queue, _first(first, around, waiting), e2e, tpot)
+    first, each = np.interp(batch, some, firsts), np.interp(batch, some, eachs)
+    apart = batch - batch @ weight
+    swing = apart / max(math.sqrt(apart**2 @ weight), 1e-12)
+    waiting = Waiting(weight, waited, np.full(len(batch), queue.decay), swing)
+    others = service.interference(float(batch @ weight), requests, rate)
+    e2e, tpot = _whole(requests, first, each, others, waiting)
+    return Latencies(queue, _first(first, others, waiting), e2e, tpot)
+
+
+def _few(batch: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Batch sizes condensed to the means of ``PARTS``; the last one, of those that wait, stays apart."""
+    served = float(weight[:-1].sum())
+    return np.append(_means(batch[:-1], weight[:-1]), batch[-1]), np.append(SHARES * served, weight[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Of each batch size: its probability, whether its requests waited for a place, and the decay of that wait, 1/s."""
+    """Of each batch size: its probability, whether its requests waited for a place, and the decay of that wait, 1/s;
+    and its distance from the mean, in standard deviations."""
 
     weight: FloatArray
     waited: FloatArray
     decay: FloatArray
+    swing: FloatArray
 
 
-def _first(first: FloatArray, around: Spread, waiting: Waiting) -> Mixture:
-    base = Mixture(np.maximum(first - around.mean, 0.0), waiting.weight, waiting.waited, waiting.decay)
-    return spread(base, around.values, around.weights)
+def _first(first: FloatArray, others: Interference, waiting: Waiting) -> Mixture:
+    base = Mixture(_without(first, others), waiting.weight, waiting.waited, waiting.decay)
+    return spread(base, others.first, others.weights)
+
+
+def _without(first: FloatArray, others: Interference) -> FloatArray:
+    return np.maximum(first - others.first @ others.weights, 0.0)
 
 
 def _whole(
-    requests: Requests, first: FloatArray, each: FloatArray, stall: float, waiting: Waiting
+    requests: Requests, first: FloatArray, each: FloatArray, others: Interference, waiting: Waiting
 ) -> tuple[Mixture, Mixture]:
     """The whole answer, and its time per further token, for each length of the answer.
 
-    Args:
-        stall: standard deviation of how long prompts of others hold up an answer of mean length. Its square grows with
-            the length, so that a short answer is held up more for each of its tokens.
+    The square of ``others.stall``, which is that of an answer of mean length, grows with the length, so that a short
+    answer is held up more for each of its tokens.
     """
     whole, tokens = [], []
     usual = max(requests.output.mean - 1, 1.0)
+    none = np.zeros(len(each))
     for output, share in zip(requests.output.values, requests.output.weights, strict=True):
         more = max(output - 1, 0.0)
         weight = waiting.weight * share
-        held = skewed(more * float(each @ waiting.weight), stall * math.sqrt(more / usual))
-        whole.append(
-            spread(Mixture(first + more * each, weight, waiting.waited, waiting.decay), held.values, held.weights)
-        )
+        stall = others.stall * math.sqrt(more / usual)
+        held = skewed(others.held * more / usual, stall * math.sqrt(1 - TOGETHER**2))
+        slow = more * each + TOGETHER * stall * waiting.swing
+        later = others.later if more else np.zeros_like(others.later)
+        base = Mixture(_without(first, others) + slow, weight, waiting.waited, waiting.decay)
+        whole.append(spread(spread(base, others.first + later, others.weights), held, SHARES))
         if more:
-            none = np.zeros(len(each))
-            tokens.append(spread(Mixture(each, weight, none, none + 1), held.values / more, held.weights))
-    return joined(whole), joined(tokens or [Mixture(each, waiting.weight, np.zeros(len(each)), np.ones(len(each)))])
+            met = spread(Mixture(slow / more, weight, none, none + 1), later / more, others.weights)
+            tokens.append(spread(met, held / more, SHARES))
+    return joined(whole), joined(tokens or [Mixture(each, waiting.weight, none, none + 1)])
 
 
 def joined(parts: Sequence[Mixture]) -> Mixture:
@@ -239,10 +295,14 @@ def joined(parts: Sequence[Mixture]) -> Mixture:
     )
 
 
-def skewed(mean: float, deviation: float, parts: int = 10) -> Spread:
-    """Deviations around 0 that are skewed as those of a sum of few delays are: of a gamma distribution of this mean."""
+def skewed(mean: float, deviation: float) -> FloatArray:
+    """Deviations around 0 that are skewed as those of a sum of few delays are: of a gamma distribution of this mean.
+
+    One for each of ``PARTS``.
+    """
     if deviation <= 1e-6 * mean:
-        return Spread(np.zeros(1), np.ones(1))
+        return np.zeros(len(SHARES))
     shape = (mean / deviation) ** 2
-    values = gammaincinv(shape, (np.arange(parts) + 0.5) / parts) * mean / shape
-    return Spread((values - values.mean()) * (deviation / max(values.std(), 1e-12)), np.full(parts, 1 / parts))
+    values = gammaincinv(shape, MIDDLES) * mean / shape
+    values -= values @ SHARES
+    return cast(FloatArray, values * (deviation / math.sqrt(values**2 @ SHARES)))

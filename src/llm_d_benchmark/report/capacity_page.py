@@ -75,20 +75,27 @@ def _requirements(plan: CapacityPlan) -> Section:
             share(r.utilization),
             slo_words(r),
             share(r.score),
-            r.reason or "; ".join(f"extrapolated: {t}" for t in r.extrapolated),
         ]
         for r in plan.requirements
     ]
     header: list[Html] = ["Scenario", "Option", "Requests/s", "Tokens/s", "Needed", "Simulated", "Replicas", "GPUs",
-                          "Utilisation", "SLOs met", "Score", ""]  # fmt: skip
+                          "Utilisation", "SLOs met", "Score"]  # fmt: skip
     caption = f"At the peak. Needed and simulated: {BEFORE}. Replicas: with them."
     day = [f for i, r in enumerate(plan.requirements) if (f := _day(r, i)) is not None]
     return Section(
         "What each scenario needs",
         "requirements",
         figures=day,
-        tables=[HtmlTable("Requirements", caption, header, rows, 2, words=True)],
+        tables=[HtmlTable("Requirements", caption, header, rows, 2)],
+        items=_caveats(plan),
     )
+
+
+def _caveats(plan: CapacityPlan) -> list[str]:
+    """Why a requirement is infeasible, and where it rests on an extrapolation."""
+    infeasible = [f"{r.scenario} on {r.option} is infeasible: {r.reason}" for r in plan.requirements if not r.feasible]
+    outside = {f"{r.option}, extrapolated: {t}": None for r in plan.requirements for t in r.extrapolated}
+    return [*infeasible, *outside]
 
 
 def _day(r: Requirement, number: int) -> Figure | None:
@@ -281,18 +288,17 @@ def _options(plan: CapacityPlan) -> HtmlTable:
             o.limited_by,
             usd(o.replica_hour),
             share(o.error),
-            o.source,
         ]
         for o in plan.options
     ]
     header: list[Html] = ["Option", "Hardware", "GPUs", "Basis", "In service", "Requests/s", "Tokens/s",
-                          "Within objectives", "Limited by", "USD/hour", "Held-out error", "Source"]  # fmt: skip
-    return HtmlTable("One replica of each", f"roofline: {ROOFLINE}.", header, rows, 2, words=True)
+                          "Within objectives", "Limited by", "USD/hour", "Held-out error"]  # fmt: skip
+    return HtmlTable("One replica of each", f"roofline: {ROOFLINE}.", header, rows, 2)
 
 
 def _notes(plan: CapacityPlan) -> list[str]:
     def of(option: Option) -> list[str]:
-        return [f"{option.name}: {n}" for n in option.notes]
+        return [f"{option.name}: {n}" for n in (option.source, *option.notes)]
 
     return [n for o in plan.options for n in of(o)]
 

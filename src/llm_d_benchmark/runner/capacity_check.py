@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -42,13 +43,23 @@ class Simulated:
 
 
 def cross_check(what: Simulated, slos: Sequence[Slo], rate: float, planned: int) -> CrossCheck:
-    """Try the planned count and one either side. ``rate``: requests/s of all replicas together."""
-    counts = [n for n in (planned - 1, planned, planned + 1) if n >= 1]
-    rows = [try_count(what, slos, rate, n) for n in counts]
+    """Try the planned count and one either side; where even the smallest of these holds, one fewer still.
+
+    Args:
+        rate: requests/s of all replicas together.
+    """
+    return compare(planned, what.seconds, lambda replicas: try_count(what, slos, rate, replicas))
+
+
+def compare(planned: int, seconds: float, try_one: Callable[[int], CheckRow]) -> CrossCheck:
+    """The planned count against the smallest that holds; they agree where they differ by one replica at most."""
+    rows = [try_one(n) for n in (planned - 1, planned, planned + 1) if n >= 1]
+    if rows[0].holds and planned > 2:
+        rows.insert(0, try_one(planned - 2))
     holding = [r.replicas for r in rows if r.holds]
     simulated = min(holding) if holding else None
-    agrees = simulated is not None and not (simulated < planned - 1) and _monotone(rows)
-    return CrossCheck(what.seconds, planned, simulated, agrees, rows, _message(planned, simulated, rows))
+    agrees = simulated is not None and abs(simulated - planned) <= 1 and _monotone(rows)
+    return CrossCheck(seconds, planned, simulated, agrees, rows, _message(planned, simulated, rows))
 
 
 def _monotone(rows: Sequence[CheckRow]) -> bool:
@@ -61,7 +72,7 @@ def _message(planned: int, simulated: int | None, rows: Sequence[CheckRow]) -> s
         return f"the simulator misses an objective even with {rows[-1].replicas} replicas; the plan says {planned}"
     if simulated == planned:
         return f"the simulator needs {simulated} as well"
-    more = " or fewer" if simulated == rows[0].replicas and simulated > 1 else ""
+    more = " or fewer" if simulated == planned - 2 and simulated > 1 else ""
     return f"the simulator needs {simulated}{more}; the plan says {planned}"
 
 
@@ -107,15 +118,19 @@ def simulate(what: Simulated, rate: float, rng: np.random.Generator) -> Seen:
     arrivals = np.cumsum(rng.exponential(1 / rate, max(1, round(rate * length))))
     inputs, outputs = (draw(x, rng, len(arrivals)) for x in (what.requests.input, what.requests.output))
     loop = VirtualLoop()
-    done: list[Progress] = []
-    replica = VirtualReplica(Engine(what.limits, Pace(what.cost)), loop, done.append)
+    rows: list[tuple[float, float, int]] = []
+
+    def finished(p: Progress) -> None:
+        if p.arrived >= what.seconds * WARM_UP:
+            assert p.first_token is not None
+            assert p.last_token is not None
+            rows.append((p.first_token - p.arrived, p.last_token - p.arrived, p.request.output_tokens))
+
+    replica = VirtualReplica(Engine(what.limits, Pace(what.cost)), loop, finished)
     middle, end = _watch(loop, replica, float(arrivals[-1]))
-    for i, at in enumerate(arrivals.tolist()):
-        loop.at(at, _send(replica, EngineRequest(i, int(inputs[i]), int(outputs[i]))))
+    _send(loop, replica, zip(arrivals.tolist(), inputs.tolist(), outputs.tolist(), strict=True))
     while loop.run(100_000):
         pass
-    counted = [p for p in done if p.arrived >= what.seconds * WARM_UP]
-    rows = [(p.token_times[0] - p.arrived, p.token_times[-1] - p.arrived, p.request.output_tokens) for p in counted]
     seen = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     seen[:2] += what.overhead
     return Seen(seen, end[0], end[0] > 2 * middle[0] + 0.05 * len(arrivals))
@@ -130,11 +145,20 @@ def _watch(loop: VirtualLoop, replica: VirtualReplica, end: float) -> tuple[list
     return middle, last
 
 
-def _send(replica: VirtualReplica, request: EngineRequest) -> Callable[[], None]:
-    def send() -> None:
-        replica.submit(request)
+def _send(loop: VirtualLoop, replica: VirtualReplica, requests: Iterator[tuple[float, float, float]]) -> None:
+    """Each request (time, prompt tokens, answer tokens) at its time."""
+    number = count()
 
-    return send
+    def send(prompt: float, answer: float) -> None:
+        replica.submit(EngineRequest(next(number), int(prompt), int(answer)))
+        following()
+
+    def following() -> None:
+        found = next(requests, None)
+        if found is not None:
+            loop.at(found[0], send, found[1], found[2])
+
+    following()
 
 
 def draw(lengths: Lengths, rng: np.random.Generator, many: int) -> FloatArray:
