@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -29,7 +30,7 @@ SEVERAL = ("sweep_results_all.json", "results_all.json")
 PARTS = "results_wid*"
 """What each user's thread writes when it has ended; ``results.json`` joins them at the very end."""
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 _BETWEEN = b'}, {"response": '
 """Between two rows as Python's json writes them. No string can hold it: a quote within one is escaped."""
 _RESPONSE = re.compile(rb'"response": \{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\}')
@@ -43,37 +44,46 @@ _NAMED = {
 class _Row(msgspec.Struct, gc=False):
     ok: bool
     timestamp: int
+    response_idx: int
+    n_tokens: int
     duration_ms: float
     exp_num_users: int
-    exp_duration: float
     worker_idx: int
     request_idx: int
     sample_idx: int
-    response_idx: int
-    n_tokens: int
+
+
+class _Outcome(msgspec.Struct, gc=False):
+    ok: bool
+    exp_duration: float
     error: str = ""
 
 
-_TYPES = {
-    "timestamp": np.int64, "exp_num_users": np.int32, "worker_idx": np.int32, "request_idx": np.int32,
-    "sample_idx": np.int32, "response_idx": np.int32, "n_tokens": np.int32,
-}  # fmt: skip
-"""The smallest types that hold them: there is a row for every token."""
-_ORDER = ("exp_num_users", "worker_idx", "request_idx", "response_idx")
+_PER_REQUEST = ("exp_num_users", "worker_idx", "request_idx", "sample_idx", "duration_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows as columns, requests together and in order. ``error`` indexes ``errors``; -1: the row is good."""
+    """The rows, of which a request has one for each token, and what is the same in all of a request.
 
-    ints: Mapping[str, npt.NDArray[Any]]
-    duration_ns: IntArray
-    error: npt.NDArray[np.int32]
+    Attributes:
+        time, tokens: of each row.
+        first: index of each request's first row.
+        requests: columns of the requests; ``duration_ms`` is that of the first row.
+        bad: index of each row that is an error, and its index in ``errors``.
+        seconds: that the experiment was to last.
+    """
+
+    time: IntArray
+    tokens: npt.NDArray[np.int32]
+    first: IntArray
+    requests: Mapping[str, npt.NDArray[Any]]
+    bad: tuple[IntArray, IntArray]
     errors: tuple[str, ...]
     seconds: float
 
     def __len__(self) -> int:
-        return len(self.duration_ns)
+        return len(self.time)
 
 
 def parse(path: Path) -> NativeResult:
@@ -85,9 +95,9 @@ def parse(path: Path) -> NativeResult:
     asked = _asked(files[0].parent / REQUESTS)
     stages: list[NativeStage] = []
     findings: list[Finding] = []
-    several = np.unique(rows.ints["exp_num_users"]).tolist()
+    several = np.unique(rows.requests["exp_num_users"]).tolist()
     for users in several:
-        mine = rows if len(several) == 1 else _take(rows, rows.ints["exp_num_users"] == users)
+        mine = rows if len(several) == 1 else _take(rows, rows.requests["exp_num_users"] == users)
         stage, found = _stage(mine, users, asked)
         stages.append(stage)
         findings += found
@@ -141,56 +151,100 @@ def _blocks(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def _arrays(path: Path) -> Iterator[bytes]:
-    """The rows of a file as JSON arrays of bounded size."""
-    pending: bytes | None = None
-    for block in _blocks(path):
-        if pending is not None:
-            yield pending + b"}]"
-        # The first block opens the array, maybe within {"results": [...]; each further one lost its opening.
-        pending = block[block.find(b"[") :] if pending is None else b'[{"response": ' + block
-    assert pending is not None
-    yield pending[: pending.rfind(b"]") + 1]
+def _arrays(path: Path) -> Iterator[memoryview]:
+    """The rows of a file as JSON arrays of bounded size: its one array, parted in place (in memory) between rows."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as data,
+        memoryview(data) as view,
+    ):
+        start, end = max(0, data.find(b"[")), data.rfind(b"]") + 1  # the array may be within {"results": [...], ...}
+        while (at := data.find(_BETWEEN, start + BLOCK)) >= 0:
+            data[at + 1 : at + 3] = b"]["
+            with view[start : at + 2] as block:
+                yield block
+            start = at + 2
+        with view[start:end] as block:
+            yield block
 
 
 def _read(files: list[Path]) -> _Rows:
-    decoder = msgspec.json.Decoder(list[_Row])
-    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*_TYPES, "duration", "error")}
-    errors: dict[str, int] = {}
-    seconds = 0.0
+    rows = _Reader()
     for path in files:
         try:
             for block in _arrays(path):
-                rows = decoder.decode(block)
-                for name, kind in _TYPES.items():
-                    parts[name].append(np.fromiter(map(attrgetter(name), rows), kind, len(rows)))
-                duration = np.fromiter((r.duration_ms for r in rows), np.float64, len(rows))
-                parts["duration"].append(np.rint(duration * 1e6).astype(np.int64))
-                bad = (-1 if r.ok else errors.setdefault(r.error, len(errors)) for r in rows)
-                parts["error"].append(np.fromiter(bad, np.int32, len(rows)))
-                seconds = rows[0].exp_duration if rows else seconds
+                rows.add(block)
         except OSError as error:
             raise GeneratorError(f"{path} cannot be read: {error.strerror}") from None
         except msgspec.DecodeError as error:
             raise GeneratorError(f"{path} is no whole result of {TOOL}: {error}", advice="was it cut off?") from None
-    whole = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
-    found = _Rows({n: whole[n] for n in _TYPES}, whole["duration"], whole["error"], tuple(errors), seconds)
-    return found if _in_order(found) else _take(found, np.lexsort(tuple(whole[n] for n in reversed(_ORDER))))
+        except ValueError as error:
+            raise GeneratorError(f"{path} is no result as {TOOL} writes it: {error}") from None
+    return rows.whole()
 
 
-def _in_order(rows: _Rows) -> bool:
-    """Whether the rows are in the order of users, worker, request and token, as fmperf writes them."""
-    behind = np.ones(max(0, len(rows) - 1), np.bool_)  # rows that are not before their predecessor
-    for name in reversed(_ORDER):
-        column = rows.ints[name]
-        behind = (column[1:] > column[:-1]) | ((column[1:] == column[:-1]) & behind)
-    return bool(behind.all())
+class _Reader:
+    """Takes in rows, block by block. What is the same in all rows of a request is taken from its first one only."""
+
+    def __init__(self) -> None:
+        self._decoder = msgspec.json.Decoder(list[_Row])
+        self._outcomes = msgspec.json.Decoder(list[_Outcome])
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {
+            name: [] for name in ("time", "tokens", "first", "bad", "error", *_PER_REQUEST)
+        }
+        self._errors: dict[str, int] = {}
+        self._count, self._last = 0, -1
+        self._seconds: float | None = None
+
+    def add(self, block: memoryview) -> None:
+        """Raises ValueError where the rows of a request do not follow one another."""
+        rows = self._decoder.decode(block)
+        if not rows:
+            return
+        position = np.fromiter(map(attrgetter("response_idx"), rows), np.int32, len(rows))
+        if (position != np.where(position == 0, 0, np.append(self._last, position[:-1]) + 1)).any():
+            raise ValueError("the tokens of a request are not in order")
+        self._last = int(position[-1])
+        first = np.flatnonzero(position == 0)
+        begun = [rows[i] for i in first.tolist()]
+        for name in _PER_REQUEST:
+            kind = np.float64 if name == "duration_ms" else np.int32
+            self._parts[name].append(np.fromiter(map(attrgetter(name), begun), kind, len(begun)))
+        self._parts["first"].append(first + self._count)
+        self._parts["time"].append(np.fromiter(map(attrgetter("timestamp"), rows), np.int64, len(rows)))
+        self._parts["tokens"].append(np.fromiter(map(attrgetter("n_tokens"), rows), np.int32, len(rows)))
+        if self._seconds is None or not all(map(attrgetter("ok"), rows)):
+            self._failures(block)
+        self._count += len(rows)
+
+    def _failures(self, block: memoryview) -> None:
+        outcomes = self._outcomes.decode(block)
+        self._seconds = outcomes[0].exp_duration if self._seconds is None else self._seconds
+        bad = [i for i, o in enumerate(outcomes) if not o.ok]
+        kinds = [self._errors.setdefault(outcomes[i].error, len(self._errors)) for i in bad]
+        self._parts["bad"].append(np.asarray(bad, np.int64) + self._count)
+        self._parts["error"].append(np.asarray(kinds, np.int64))
+
+    def whole(self) -> _Rows:
+        def joined(name: str, kind: Any = np.int64) -> npt.NDArray[Any]:
+            parts = self._parts.pop(name)
+            return np.concatenate(parts) if parts else np.empty(0, kind)
+
+        requests = {name: joined(name) for name in _PER_REQUEST}
+        first, bad = joined("first"), (joined("bad"), joined("error"))
+        time, tokens = joined("time"), joined("tokens", np.int32)
+        return _Rows(time, tokens, first, requests, bad, tuple(self._errors), self._seconds or 0.0)
 
 
-def _take(rows: _Rows, index: npt.NDArray[Any]) -> _Rows:
-    """The rows of an index or a mask."""
-    ints = {n: v[index] for n, v in rows.ints.items()}
-    return _Rows(ints, rows.duration_ns[index], rows.error[index], rows.errors, rows.seconds)
+def _take(rows: _Rows, wanted: npt.NDArray[np.bool_]) -> _Rows:
+    """The rows of these requests."""
+    lengths = np.diff(np.append(rows.first, len(rows)))
+    mask = np.repeat(wanted, lengths)
+    requests = {name: column[wanted] for name, column in rows.requests.items()}
+    first = np.cumsum(lengths[wanted]) - lengths[wanted]
+    at, kinds = rows.bad
+    bad = (np.cumsum(mask)[at[mask[at]]] - 1, kinds[mask[at]])
+    return _Rows(rows.time[mask], rows.tokens[mask], first, requests, bad, rows.errors, rows.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +265,11 @@ def _asked(path: Path) -> _Asked:
 
 
 def _stage(rows: _Rows, users: int, asked: _Asked) -> tuple[NativeStage, list[Finding]]:
-    worker, request = rows.ints["worker_idx"], rows.ints["request_idx"]
-    new = np.ones(len(rows), np.bool_)
-    new[1:] = (np.diff(worker) != 0) | (np.diff(request) != 0)
-    first = np.flatnonzero(new)
-    group = np.cumsum(new) - 1
-    n = len(first)
-    time = rows.ints["timestamp"]
-    sent = time[first] - rows.duration_ns[first]
+    worker, request = rows.requests["worker_idx"], rows.requests["request_idx"]
+    first, time, n = rows.first, rows.time, len(rows.first)
     last = np.append(first[1:], len(rows)) - 1
+    group = np.repeat(np.arange(n), last + 1 - first)
+    sent = time[first] - np.rint(rows.requests["duration_ms"] * 1e6).astype(np.int64)
     chunks, tokens = _chunks(rows, group, sent)
     start = np.where(chunks.lengths > 0, chunks.offsets[:-1], 0)
     times = np.append(chunks.values, 0).astype(np.int64) * 1000  # one more, so that every index below is good
@@ -227,21 +277,21 @@ def _stage(rows: _Rows, users: int, asked: _Asked) -> tuple[NativeStage, list[Fi
     failed, classes, messages = _failures(rows, group, n)
     columns: dict[str, Any] = {
         "request_id": np.arange(n),
-        "worker": worker[first].astype(np.int64),
+        "worker": worker.astype(np.int64),
         "sent": sent,
         "first_token": np.where(had, sent + times[start], MISSING),
         "last_token": np.where(had, sent + times[np.where(had, chunks.offsets[1:] - 1, 0)], MISSING),
         "end": time[last],
         "chunk_times": chunks,
         "chunk_tokens": tokens,
-        "output_tokens": np.where(failed, MISSING, np.bincount(group, rows.ints["n_tokens"], n).astype(np.int64)),
+        "output_tokens": np.where(failed, MISSING, np.add.reduceat(rows.tokens, first, dtype=np.int64)),
         "output_source": Labels(np.where(failed, -1, 0).astype(np.int32), (TokenSource.USAGE.value,)),
         "streaming": np.ones(n, np.bool_),
         "status": Labels(failed.astype(np.int32), (Status.OK.value, Status.FAILED.value)),
         "error_class": classes,
         "error": messages,
     }
-    sample = rows.ints["sample_idx"][first]
+    sample = rows.requests["sample_idx"]
     if len(asked.tokens) and int(sample.max(initial=0)) < len(asked.tokens):
         columns["input_asked"], columns["output_asked"] = asked.tokens[sample].T
         # Prompts are token ids: what was sent is what was asked for.
@@ -251,28 +301,30 @@ def _stage(rows: _Rows, users: int, asked: _Asked) -> tuple[NativeStage, list[Fi
     begun = int(sent.min())
     window = (begun, begun + round(rows.seconds * 1e9))
     stage = NativeStage(f"c={users}", {"concurrency": users}, records, {}, window, counts(records))
-    return stage, [*_lost(worker[first], request[first], users), *_refused(messages, users)]
+    return stage, [*_lost(worker, request, users), *_refused(messages, users)]
 
 
 def _chunks(rows: _Rows, group: IntArray, sent: IntArray) -> tuple[Ragged, Ragged]:
     """Times and tokens of the chunks: rows of one request with one timestamp came in one."""
-    good = np.flatnonzero((rows.error < 0) & (rows.ints["n_tokens"] > 0))
-    time, owner = rows.ints["timestamp"][good], group[good]
+    wanted = rows.tokens > 0
+    wanted[rows.bad[0]] = False
+    good = np.flatnonzero(wanted)
+    time, owner = rows.time[good], group[good]
     new = np.ones(len(good), np.bool_)
     new[1:] = (np.diff(owner) != 0) | (np.diff(time) != 0)
     begins = np.flatnonzero(new)
     owners = owner[begins]
     offsets = offsets_of(np.bincount(owners, minlength=len(sent)))
     after = (time[begins] - sent[owners]) // 1000
-    counted = np.add.reduceat(rows.ints["n_tokens"][good], begins) if len(begins) else np.empty(0, np.int64)
+    counted = np.add.reduceat(rows.tokens[good], begins) if len(begins) else np.empty(0, np.int64)
     return Ragged(offsets, after.astype(np.int32)), Ragged(offsets, counted.astype(np.int32))
 
 
 def _failures(rows: _Rows, group: IntArray, n: int) -> tuple[npt.NDArray[np.bool_], Labels, Labels]:
     """Which requests failed, with the class of the error and a message that quotes nothing."""
     which = np.full(n, -1, np.int64)
-    bad = rows.error >= 0
-    which[group[bad]] = rows.error[bad]
+    at, error = rows.bad
+    which[group[at]] = error
     kinds: list[str | None] = []
     messages: list[str] = []
     for text in rows.errors:
