@@ -32,7 +32,7 @@ POLL_S = 0.1
 INTERVAL_NS = 1_000_000_000
 STARTUP_S = 180.0
 """What a tool may take over its planned load: starting, making prompts, writing results."""
-WRITE_S = 10.0
+WRITE_S = 30.0
 """What a tool that is interrupted may take to write what it has."""
 DELAY_LIMIT_S = 0.010
 NO_DATA = (
