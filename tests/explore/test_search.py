@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import closing
 from typing import Any
 
@@ -13,68 +12,14 @@ from llm_d_benchmark.domain.errors import TargetError
 from llm_d_benchmark.domain.study import Settings, StudyMeasurement
 from llm_d_benchmark.explore.budget import Budget
 from llm_d_benchmark.explore.ledger import Ledger, front
-from llm_d_benchmark.explore.plan import Plan
 from llm_d_benchmark.explore.search import Explorer, Question
 from llm_d_benchmark.explore.sharing import Sharing
 from llm_d_benchmark.explore.space import key_of
 from llm_d_benchmark.store.board import Board
-from tests.explore.synthetic import LATENCY, SERVER, THROUGHPUT, Bench, explored, plan, server
+from tests.explore.synthetic import SERVER, THROUGHPUT, Bench, explored, plan, server
 
 SMALL: dict[str, Any] = {"batch_size": [1, 4, 16, 64], "concurrency": [4, 16, 64], "max_tokens": [128]}
 PRESENT: Settings = {"batch_size": 8, "concurrency": 8, "max_tokens": 128}
-
-
-def best_feasible(asked: Plan) -> float:
-    limit = next((c.value for c in asked.limits), math.inf)
-    return max(v[THROUGHPUT] for v in map(server, asked.space.combinations()) if v[LATENCY] <= limit)
-
-
-def test_bayesian_search_is_within_three_percent_for_a_fifth_of_the_grid() -> None:
-    pytest.importorskip("optuna", reason="needs the [explore] extra")
-    near = 0
-    for seed in range(10):
-        asked = plan(
-            SERVER,
-            methods=["bayesian_optimization"],
-            seed=seed,
-            finalists=0,
-            constraints={"max_latency": "2000ms"},
-        )
-        bench = Bench(server, noise=0.005, seed=seed, present=PRESENT)
-        explorer = asyncio.run(explored(asked, bench))
-        assert len(bench.searched()) <= asked.space.size() / 5
-        found = server(front(asked, explorer.standings())[0].settings)
-        near += found[THROUGHPUT] >= 0.97 * best_feasible(asked)
-    assert near >= 9
-
-
-def hypervolume(points: list[tuple[float, float]], worst: tuple[float, float]) -> float:
-    """Of throughput (up) and latency (down), against a worst point."""
-    area, height = 0.0, worst[1]
-    for throughput, latency in sorted(points, reverse=True):
-        if latency < height and throughput > worst[0]:
-            area += (throughput - worst[0]) * (height - latency)
-            height = latency
-    return area
-
-
-def test_the_genetic_search_reaches_95_percent_of_the_true_hypervolume() -> None:
-    pytest.importorskip("optuna", reason="needs the [explore] extra")
-    asked = plan(
-        SERVER,
-        methods=["genetic_algorithm"],
-        optimization_target=["throughput", "p95_latency"],
-        max_runs=150,
-        finalists=0,
-        constraints={"max_latency": "10s"},
-    )
-    explorer = asyncio.run(explored(asked, Bench(server, noise=0.002, present=PRESENT)))
-    every = [server(s) for s in asked.space.combinations()]
-    worst = (0.0, 10.0)
-    true = hypervolume([(v[THROUGHPUT], v[LATENCY]) for v in every], worst)
-    mine = [server(s.settings) for s in front(asked, explorer.standings())]
-    assert len(mine) > 5
-    assert hypervolume([(v[THROUGHPUT], v[LATENCY]) for v in mine], worst) >= 0.95 * true
 
 
 @pytest.mark.parametrize("method", ["bayesian_optimization", "genetic_algorithm"])

@@ -2,8 +2,9 @@
 
 A linear model of the metric (of its logarithm where every value is above 0): every factor by its levels, coded so that
 main effects are averages over the other factors' levels; interactions level by level where the runs suffice, else
-linear by linear for ordered factors, else none. Rounds of runs are blocks. Limits are studentised residual bootstrap,
-simultaneous over the levels of a factor.
+linear by linear for ordered factors, else none. Rounds of runs are blocks. Limits are from a studentised bootstrap,
+simultaneous over the levels of a factor: with many runs a wild one, whose standard errors hold where the noise differs
+from place to place (HC2; Davidson and Flachaire 2008); with few the residuals are taken to be alike.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ BINS = 4
 MOST_LEVELS = 8
 SPARE = 4
 """Residual degrees of freedom that interactions have to leave."""
+MANY = 20
+"""Residual degrees of freedom from which on the noise may differ from place to place."""
 NOTHING = 1e-9
 """A standard error below this, on the scale of the model, is rounding: the runs agree exactly."""
 
@@ -175,12 +178,16 @@ class _Judge:
         self.metric, self.relative, self.margin, self.fit = metric, relative, margin, fit
         leverage = np.clip(np.sum(fit.x * fit.inverse.T, axis=1), 0.0, 0.999)
         residuals = fit.residuals / np.sqrt(1 - leverage)
-        residuals = residuals - residuals.mean()
-        drawn = rng.choice(residuals, (DRAWS, len(residuals)))
+        many, shape = fit.degrees >= MANY, (DRAWS, len(residuals))
+        drawn = residuals * rng.choice([-1.0, 1.0], shape) if many else rng.choice(residuals - residuals.mean(), shape)
         self.moved = drawn @ fit.inverse.T
         left = drawn - self.moved @ fit.x.T
         self.scale = math.sqrt(float(fit.residuals @ fit.residuals) / fit.degrees)
-        self.scales = np.sqrt(np.sum(left**2, axis=1) / fit.degrees)
+        if many:
+            self.squares, self.drawn_squares = residuals**2, left**2 / (1 - leverage)
+        else:
+            self.squares = np.full(len(residuals), self.scale**2)
+            self.drawn_squares = np.broadcast_to(np.sum(left**2, axis=1, keepdims=True) / fit.degrees, shape)
 
     def limits(self, contrasts: Array) -> tuple[Array, Array] | None:
         """Estimates and half widths, simultaneous over the rows; None where the runs do not determine them."""
@@ -189,12 +196,12 @@ class _Judge:
         if not np.allclose(rows @ fit.x, contrasts, atol=1e-6):
             return None
         estimates = contrasts @ fit.beta
-        factor = np.sqrt(np.sum(rows**2, axis=1))
         if self.scale < NOTHING:
             return estimates, np.zeros(len(estimates))
-        studentised = np.abs(self.moved @ contrasts.T) / (self.scales[:, None] * factor)
+        errors = np.sqrt(rows**2 @ self.squares)
+        studentised = np.abs(self.moved @ contrasts.T) / np.sqrt(self.drawn_squares @ (rows**2).T)
         quantile = float(np.quantile(np.max(studentised, axis=1), LEVEL))
-        return estimates, quantile * self.scale * factor
+        return estimates, quantile * errors
 
     def main(self, f: _Coded) -> FactorEffect | None:
         columns = self.fit.main[f.dimension.name]
