@@ -90,14 +90,14 @@ class StepCost:
         return base + self.context * load.decode_context + self.pair * load.prefill_pairs
 
     def decode_steps(self, seqs: int, context: int, steps: int) -> FloatArray:
-        """Seconds of ``steps`` successive steps of ``seqs`` sequences that read ``context`` tokens in the first one.
+        """Seconds of ``steps`` successive steps of one sequence or more that read ``context`` tokens in the first one.
 
         Shape (steps,); element k is ``step(StepLoad(decode_seqs=seqs, decode_context=context + k * seqs))``.
         """
-        times = np.arange(float(context), context + seqs * (steps - 0.5), seqs)
-        times *= self.context
-        times += self._decode(seqs)
-        return times
+        read: FloatArray = np.arange(float(context), context + seqs * (steps - 0.5), seqs)  # exact: whole numbers
+        read *= self.context
+        read += self._decode(seqs)
+        return read
 
     def _decode(self, seqs: int) -> float:
         """A step without prefill, but for reading the KV cache."""

@@ -29,13 +29,16 @@ class Streams:
         key = np.random.SeedSequence([abs(seed), int(seed < 0), int(use)]).generate_state(2, np.uint64)
         self._bits = np.random.Philox(key=key)
         self._generator = np.random.Generator(self._bits)
-        self._start = self._bits.state
-        self._counter = self._start["state"]["counter"]
+        # As lists: their numbers are taken one by one, which of an array would take longer than all the rest.
+        start = self._bits.state
+        self._counter = [int(n) for n in start["state"]["counter"]]
+        held = {"counter": self._counter, "key": [int(n) for n in start["state"]["key"]]}
+        self._start = {**start, "state": held, "buffer": [int(n) for n in start["buffer"]]}
 
     def at(self, *position: int) -> np.random.Generator:
         """The stream at ``position``: up to three numbers (stage, session, ...). Valid until the next call."""
         first, second, third = (*position, 0, 0, 0)[:3]
-        self._counter[:] = (0, first & _MASK, second & _MASK, third & _MASK)
+        self._counter[1:] = first & _MASK, second & _MASK, third & _MASK
         self._bits.state = self._start
         return self._generator
 
