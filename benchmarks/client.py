@@ -1,4 +1,4 @@
-"""The whole engine in a process of its own, measured: ``python -m benchmarks.client URL STREAMS REQUESTS OUT``.
+"""The whole engine in a process of its own, measured: ``python -m benchmarks.client URL STREAMS REQUESTS OUT HOW``.
 
 Scheduling, sending, receiving, decoding, recording and the Parquet and event files of a run folder: everything a run
 does while load is on. Prints one JSON line: CPU seconds of all client processes, chunks, and memory by the second.
@@ -72,11 +72,11 @@ class Meter:
         self.memory_mb.append(rss / 2**20)
 
 
-async def run(url: str, streams: int, requests: int, out: Path) -> dict[str, Any]:
+async def run(url: str, streams: int, requests: int, out: Path, receiver: str) -> dict[str, Any]:
     stage = Stage(0, f"c={streams}", Load(concurrency=streams, ramp_s=0.7), num_requests=requests)
     job = LoadJob(
         endpoint=Endpoint(url, "mock"),
-        config=LoadConfig(),
+        config=LoadConfig(native={"receiver": receiver}),
         stages=OneStage(stage),
         schedule=SamePrompt(),
         log_dir=out / "logs",
@@ -114,8 +114,8 @@ async def run(url: str, streams: int, requests: int, out: Path) -> dict[str, Any
 
 
 def main() -> None:
-    url, streams, requests, out = sys.argv[1:5]
-    print(json.dumps(asyncio.run(run(url, int(streams), int(requests), Path(out)))))
+    url, streams, requests, out, receiver = sys.argv[1:6]
+    print(json.dumps(asyncio.run(run(url, int(streams), int(requests), Path(out), receiver))))
 
 
 if __name__ == "__main__":

@@ -28,10 +28,11 @@ PAIRS = 5
 LIMIT_RATIO, LIMIT_TTFT_MS, LIMIT_ITL_MS = 1.5, 2.0, 1.0
 
 
-def engine(server: Server, streams: int, requests: int, out: Path) -> Mapping[str, Any]:
+def engine(server: Server, streams: int, requests: int, out: Path, receiver: str = "auto") -> Mapping[str, Any]:
     """One run of the whole engine in a process of its own on the client's core; what it says of itself, and ``others``:
     the share of the core that was used by somebody else meanwhile (its own start and end included)."""
     command = [sys.executable, "-m", "benchmarks.client", server.url, str(streams), str(requests), str(out)]
+    command += [receiver]
     busy, began = busy_seconds(CLIENT_CORE), time.monotonic()
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(CLIENT_CORE)

@@ -56,7 +56,7 @@ result.json as a tidy one, `.events()` the events.
 | `generator_start` | generator, index |
 | `stage_start` | stage, generator, name, load, label, duration, num_requests, warmup, cooldown, streaming, endpoint, start |
 | `interval` | stage, start, end, sent, succeeded, failed, cancelled, in_flight, chunks, output_tokens, ttft_ms_p50, errors, loop_lag_ms_max, schedule_delay_ms_max |
-| `client` | worker, start, end, cpu, loop_lag_ms: p50, p99, max, ticks |
+| `client` | worker, receiver, start, end, cpu, loop_lag_ms: p50, p99, max, ticks |
 | `stage_end` | stage, start, load_end, end, window_start, window_end, reason: duration, requests, exhausted, interrupted, imported; of an external tool told: reported (its own figures under our names), counts, records, version |
 | `finding` | code, severity, message, advice |
 | `error` | message, advice |

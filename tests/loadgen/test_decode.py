@@ -48,7 +48,7 @@ def test_cuts_and_slices_change_nothing_but_times(
     assert len(out.chunks) == len(words)
     assert all(a <= b for a, b in zip(out.chunks, arrivals, strict=True))
     if end == "\n":
-        assert out.chunks == arrivals
+        assert list(out.chunks) == arrivals
 
 
 @given(st.binary(max_size=300), st.integers(1, 9))

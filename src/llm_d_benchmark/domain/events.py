@@ -30,7 +30,8 @@ class EventType(StrEnum):
     output_tokens, ttft_ms_p50 (absent where nothing finished), errors: {class: n},
     loop_lag_ms_max, schedule_delay_ms_max"""
     CLIENT = "client"
-    """worker, start, end (epoch ns), cpu (fraction of a core), loop_lag_ms: {p50, p99, max}, ticks (lag samples)"""
+    """worker, receiver (compiled or python: who takes the times), start, end (epoch ns), cpu (fraction of a core),
+    loop_lag_ms: {p50, p99, max}, ticks (lag samples)"""
     FINDING = "finding"
     """code, severity: info | warning | error, message, advice"""
     ERROR = "error"

@@ -7,6 +7,7 @@ go; anything else takes the line-by-line path of the SSE standard.
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -65,7 +66,7 @@ class Decoded:
     ``error`` is set where the response is no sound answer; ``message`` then says why, without any of its text.
     """
 
-    chunks: list[int] = field(default_factory=list)
+    chunks: array[int] = field(default_factory=lambda: array("q"))
     chunk_tokens: list[int] = field(default_factory=list)
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -132,7 +133,7 @@ def decode_slices(
             return
     reader.finish()
     if reader.out.error is None:
-        _judge(reader.out, done, rest)
+        judge(reader.out, done, rest)
     yield reader.out
 
 
@@ -178,7 +179,7 @@ def decode_body(body: bytes, *, keep_text: bool) -> Decoded:
     out = reader.out
     if out.error is None and not out.chunks:
         out.error, out.message = ErrorClass.NO_CONTENT, "the response has no content"
-    out.chunks = []
+    del out.chunks[:]
     return out
 
 
@@ -273,7 +274,7 @@ class _Reader:
             out.chunk_tokens = [b - a for a, b in zip([0, *known], known, strict=False)]
 
 
-def _judge(out: Decoded, done: bool, rest: bytes) -> None:
+def judge(out: Decoded, done: bool, rest: bytes) -> None:
     """A stream is whole with [DONE], a finish reason or a usage; without any it was cut."""
     if not (done or out.finish_reason or out.output_tokens is not None):
         if not out.chunks and rest.strip():

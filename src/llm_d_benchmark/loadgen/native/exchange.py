@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from ...domain.records import ErrorClass
-from .connection import Connection, monotonic_ns
+from .connection import Body, Connection, Pieces, monotonic_ns
 from .decode import Decoded, decode_body, decode_slices, inflate
 from .pool import ConnectError, Pool
 from .wire import Limits
@@ -28,9 +28,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_deadline", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "connect", "encoding",
-        "end", "error", "http_status", "message", "outcome", "pieces", "ready", "request", "request_id", "scheduled",
-        "sent", "session", "stamps", "streaming", "turn",
+        "_connection", "_deadline", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "body", "connect",
+        "encoding", "end", "error", "http_status", "message", "outcome", "ready", "request", "request_id", "scheduled",
+        "sent", "session", "streaming", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -57,8 +57,7 @@ class Exchange:
         self.sent: int | None = None
         self.connect: int | None = None
         self.end = 0
-        self.pieces: list[bytes] = []
-        self.stamps: list[int] = []
+        self.body: Body = Pieces()
         self.attempts = 0
         self.http_status: int | None = None
         self.encoding = ""
@@ -100,6 +99,7 @@ class Exchange:
     def _send(self, connection: Connection) -> None:
         self._connection = connection
         sent = connection.send(self, self.request)
+        self.body = connection.body
         if self.sent is None:
             self.sent = sent
         self._deadline = self.sent + int(self._limits.total * 1e9)
@@ -110,6 +110,11 @@ class Exchange:
     # time limits
 
     def _first_token_limit(self, sent: int) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.look()
+            if self._connection is not connection:
+                return  # that was its end
         now = monotonic_ns()
         if now >= self._deadline:
             self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._limits.total:g} s")
@@ -137,6 +142,8 @@ class Exchange:
 
     def cancel(self) -> None:
         """End it now; what arrived so far is kept."""
+        if self._connection is not None:
+            self._connection.look()
         if self.outcome is Outcome.PENDING:
             self._drop()
             if self.sent is None:
@@ -156,7 +163,7 @@ class Exchange:
             connection.close()
         status = connection.status
         if status == 200:
-            self._finish(Outcome.COMPLETE)
+            self._finish(Outcome.COMPLETE, connection.now)
         elif 300 <= status < 400:
             self._fail(ErrorClass.REDIRECT, f"HTTP {status}: redirects are refused, give the final URL")
         else:
@@ -183,7 +190,7 @@ class Exchange:
     def _fail(self, error: ErrorClass, message: str, retry_after: str | None = None) -> None:
         if self.attempts <= self._limits.retries and error in self._limits.retry_on:
             self._cancel_timer()
-            self.pieces, self.stamps = [], []
+            self.body = Pieces()
             wait = self._limits.backoff * 2 ** (self.attempts - 1)
             if retry_after is not None and retry_after.strip().isdigit():
                 wait = float(retry_after)
@@ -192,8 +199,8 @@ class Exchange:
         self.error, self.message = error, message
         self._finish(Outcome.FAILED)
 
-    def _finish(self, outcome: Outcome) -> None:
-        self.end = monotonic_ns()
+    def _finish(self, outcome: Outcome, end: int | None = None) -> None:
+        self.end = monotonic_ns() if end is None else end
         self.outcome = outcome
         self._cancel_timer()
         if self._retry is not None:
@@ -212,7 +219,12 @@ class Exchange:
 
     def decoding(self, keep_text: bool) -> Iterator[Decoded]:
         """``decode`` in slices: the same object after each, whole at the end. Yields at least once."""
-        pieces = self.pieces
+        if self.streaming and self.outcome is Outcome.COMPLETE and not keep_text and not self.encoding:
+            decoded = self.body.decode()
+            if decoded is not None:
+                yield decoded
+                return
+        pieces, stamps = self.body.pieces()
         if self.encoding in ("gzip", "deflate", "x-gzip"):
             try:
                 pieces = inflate(pieces, self.encoding.removeprefix("x-"))
@@ -225,7 +237,7 @@ class Exchange:
         if self.outcome is not Outcome.COMPLETE and self.http_status != 200:
             yield Decoded()
         elif self.streaming:
-            yield from decode_slices(pieces, self.stamps, keep_text=keep_text)
+            yield from decode_slices(pieces, stamps, keep_text=keep_text)
         elif self.outcome is Outcome.COMPLETE:
             yield decode_body(b"".join(pieces), keep_text=keep_text)
         else:

@@ -24,6 +24,7 @@ POLL_S = 0.1
 START_DELAY_NS = 20_000_000
 READY_TIMEOUT_S = 60.0
 DELAY_LIMIT_S = 0.010
+RECEIVERS = ("auto", "python")
 
 
 class NativeLoadGenerator:
@@ -32,17 +33,21 @@ class NativeLoadGenerator:
     name = "native"
 
     def check(self, config: LoadConfig) -> Sequence[Finding]:
-        """The engine carries out every common key; ``native`` has no keys of its own here."""
-        if not config.native:
-            return []
-        return [
-            Finding(
-                "native_keys",
-                Severity.ERROR,
-                f"the native generator has no keys of its own: {', '.join(sorted(config.native))}",
-                "use the common keys; 'parameters' passes request parameters through",
+        """The engine carries out every common key; of its own it has ``receiver``."""
+        found = []
+        if unknown := sorted(set(config.native) - {"receiver"}):
+            found.append(
+                Finding(
+                    "native_keys",
+                    Severity.ERROR,
+                    f"the native generator has no key of its own named {', '.join(unknown)}, only 'receiver'",
+                    "use the common keys; 'parameters' passes request parameters through",
+                )
             )
-        ]
+        if (receiver := config.native.get("receiver", "auto")) not in RECEIVERS:
+            text = f"native.receiver is {receiver!r}; it takes {' or '.join(RECEIVERS)}"
+            found.append(Finding("native_receiver", Severity.ERROR, text))
+        return found
 
     async def run(self, job: LoadJob) -> AsyncIterator[Records | Event]:
         if job.endpoint.secure:
@@ -81,6 +86,7 @@ def _setups(job: LoadJob) -> list[WorkerSetup]:
             params=job.config.parameters,
             clock_offset=job.clock_offset,
             tokenizer=None if job.tokenizer is None else str(job.tokenizer),
+            receiver=str(job.config.native.get("receiver", "auto")),
         )
         for index in range(count)
     ]

@@ -18,6 +18,7 @@ def client_event(worker: int, tick: Tick, offset: int) -> Event:
         tick.end + offset,
         {
             "worker": str(worker),
+            "receiver": tick.receiver,
             "start": tick.start + offset,
             "end": tick.end + offset,
             "cpu": round(tick.cpu, 4),

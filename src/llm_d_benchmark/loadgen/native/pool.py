@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ...domain.endpoint import Endpoint, Tls
 from ...domain.errors import ConfigError
 from ...domain.records import ErrorClass
-from .connection import Connection, monotonic_ns
+from .compiled.connection import CompiledReceiver
+from .connection import Connection, LoopConnection, monotonic_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,18 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 
 
 class Pool:
-    """Keeps idle connections and opens new ones; never more than what is asked of it at once."""
+    """Keeps idle connections and opens new ones; never more than what is asked of it at once. ``receiver`` reads them,
+    where there is a compiled one and they are not encrypted; else the loop does."""
 
-    def __init__(self, endpoint: Endpoint, connect_timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        connect_timeout: float,
+        loop: asyncio.AbstractEventLoop,
+        receiver: CompiledReceiver | None = None,
+    ) -> None:
         self.loop = loop
+        self._receiver = receiver
         self._endpoint = endpoint
         self._timeout = connect_timeout
         self._tls = tls_context(endpoint.tls) if endpoint.secure else None
@@ -82,13 +91,7 @@ class Pool:
         began = monotonic_ns()
         try:
             async with asyncio.timeout(self._timeout):
-                _, connection = await self.loop.create_connection(
-                    lambda: Connection(self._lost),
-                    self._endpoint.host,
-                    self._endpoint.port,
-                    ssl=self._tls,
-                    server_hostname=self._endpoint.host if self._tls else None,
-                )
+                connection = await self._open()
         except TimeoutError:
             failed(ConnectError(ErrorClass.TIMEOUT_CONNECT, f"no connection within {self._timeout:g} s", began))
         except ssl.SSLError as error:
@@ -99,3 +102,38 @@ class Pool:
             failed(ConnectError(ErrorClass.CONNECT, f"connect: {error.strerror or type(error).__name__}", began))
         else:
             connected(connection, monotonic_ns() - began)
+
+    async def _open(self) -> Connection:
+        if self._receiver is not None:
+            return self._receiver.open(await self._socket(), self._lost)
+        _, connection = await self.loop.create_connection(
+            lambda: LoopConnection(self._lost),
+            self._endpoint.host,
+            self._endpoint.port,
+            ssl=self._tls,
+            server_hostname=self._endpoint.host if self._tls else None,
+        )
+        return connection
+
+    async def _socket(self) -> socket.socket:
+        """A connected socket, by the first of the host's addresses that takes one.
+
+        Raises:
+            OSError: none does.
+        """
+        found = await self.loop.getaddrinfo(self._endpoint.host, self._endpoint.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await self.loop.sock_connect(sock, address)
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise failure

@@ -86,7 +86,7 @@ class Recorder:
             ]
         )
         self._streaming.append(exchange.streaming)
-        self._chunks += pack(f"{len(chunks)}q", *chunks)
+        self._chunks += chunks.tobytes()
         self._chunk_counts.append(len(chunks))
         self._tokens += pack(f"{len(decoded.chunk_tokens)}i", *decoded.chunk_tokens)
         self._token_counts.append(len(decoded.chunk_tokens))

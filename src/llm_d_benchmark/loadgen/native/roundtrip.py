@@ -17,8 +17,6 @@ class _Ping:
     """Takes one response and says when it was whole."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.stamps: list[int] = []
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def complete(self, connection: Connection) -> None:

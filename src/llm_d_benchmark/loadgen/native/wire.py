@@ -26,7 +26,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """Once per worker. ``tokenizer`` counts the output of a server that sends no usage."""
+    """Once per worker. ``tokenizer`` counts the output of a server that sends no usage; ``receiver`` is auto or python
+    (see ``compiled``)."""
 
     worker: int
     shard: int
@@ -35,6 +36,7 @@ class WorkerSetup:
     params: Mapping[str, Any]
     clock_offset: int
     tokenizer: str | None = None
+    receiver: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Tick:
     ttft_ns: list[int]
     delay_ns_max: int
     cpu: float
+    receiver: str
     lag_ns: list[int] = field(default_factory=list)
 
 

@@ -23,6 +23,8 @@ import uvloop
 
 from ...workload.tokenizer import token_counter
 from .body import PATHS, request_head
+from .compiled.connection import CompiledReceiver
+from .compiled.library import ReceiverError
 from .connection import monotonic_ns
 from .load import StageLoad
 from .pool import Pool
@@ -82,7 +84,8 @@ class Worker:
         self._setup = setup
         self._reports = reports
         self._loop = loop
-        self._pool = Pool(setup.endpoint, setup.limits.connect, loop)
+        self._receiver = compiled_receiver(setup, loop)
+        self._pool = Pool(setup.endpoint, setup.limits.connect, loop, self._receiver)
         self._recorder = Recorder(setup.shard, setup.worker, setup.clock_offset)
         self._heads = {kind: request_head(setup.endpoint, path) for kind, path in PATHS.items()}
         self._tokens = None if setup.tokenizer is None else token_counter(setup.tokenizer)
@@ -124,7 +127,10 @@ class Worker:
         self._tick_start = start
         self._cpu = time.process_time()
         self._chunks = 0
-        self._lag = LagMeter(self._loop)
+        if self._receiver is None:
+            self._lag = LagMeter(self._loop)
+        else:
+            self._receiver.lags()  # those from before the load
         self._stage.go(start)
         self._handles = [
             self._loop.call_later(max(0.0, (start - monotonic_ns()) / 1e9) + TICK_S, self._tick),
@@ -169,12 +175,11 @@ class Worker:
     def _emit_tick(self) -> None:
         stage = self._stage
         assert stage is not None
-        assert self._lag is not None
         now, cpu = monotonic_ns(), time.process_time()
         if now <= self._tick_start:
             return  # stopped before it began
         counts, stage.counts = stage.counts, type(stage.counts)()
-        under_way = sum(len(s.exchange.stamps) for s in stage.active if s.exchange is not None)
+        under_way = sum(len(s.exchange.body) for s in stage.active if s.exchange is not None)
         chunks = counts.chunks_decoded + under_way - self._chunks
         self._chunks = under_way
         seconds = max(1, now - self._tick_start) / 1e9
@@ -193,13 +198,22 @@ class Worker:
                 ttft_ns=counts.ttft_ns,
                 delay_ns_max=counts.delay_ns_max,
                 cpu=(cpu - self._cpu) / seconds,
-                lag_ns=self._lag.take(),
+                receiver="python" if self._receiver is None else "compiled",
+                lag_ns=self._lags(),
             )
         )
         self._tick_start, self._cpu = now, cpu
 
+    def _lags(self) -> list[int]:
+        """How late whoever takes the times was."""
+        if self._receiver is not None:
+            return self._receiver.lags()
+        return self._lag.take() if self._lag is not None else []
+
     def close(self) -> None:
         self._pool.close()
+        if self._receiver is not None:
+            self._receiver.close()
 
 
 def _read(pipe: Pipe, worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
@@ -250,6 +264,16 @@ async def _serve(pipe: Pipe) -> None:
         reports.put(Crashed("".join(traceback.format_exception(failed[0]))))
     reports.put(None)
     await asyncio.to_thread(writer.join)
+
+
+def compiled_receiver(setup: WorkerSetup, loop: asyncio.AbstractEventLoop) -> CompiledReceiver | None:
+    """The receiver in C, where there is one, it is wanted and the connections are not encrypted."""
+    if setup.receiver == "python" or setup.endpoint.secure:
+        return None
+    try:
+        return CompiledReceiver(loop)
+    except ReceiverError:
+        return None
 
 
 def warm_connections(concurrency: int | None, rate: float | None) -> int:

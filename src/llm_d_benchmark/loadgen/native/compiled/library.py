@@ -1,0 +1,81 @@
+"""The compiled receiver's library, where it was built."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = ("receiver.h", "receiver.c", "decoder.c")
+LIBRARY = HERE / "_receiver.so"
+
+
+class Look(ctypes.Structure):
+    """What is known of a connection; see receiver.h."""
+
+    _fields_ = (
+        ("size", c_uint64), ("reads", c_uint64), ("at", c_int64), ("ended", c_int64), ("state", c_int32),
+    )  # fmt: skip
+
+
+class Found(ctypes.Structure):
+    """What a response says; see receiver.h."""
+
+    _fields_ = (
+        ("chunks", c_uint64), ("arrivals", c_void_p), ("input", c_int64), ("output", c_int64), ("cached", c_int64),
+        ("done", c_int32), ("finish_reason", ctypes.c_char * 32),
+    )  # fmt: skip
+
+
+_FUNCTIONS = {
+    "lc_start": (c_void_p, c_int64),
+    "lc_stop": (None, c_void_p),
+    "lc_told": (c_int, c_void_p),
+    "lc_over": (c_size_t, c_void_p, POINTER(c_uint64), c_size_t),
+    "lc_lags": (c_size_t, c_void_p, POINTER(c_int64), c_size_t),
+    "lc_open": (c_void_p, c_void_p, c_int, c_uint64),
+    "lc_close": (None, c_void_p, c_void_p),
+    "lc_begin": (c_void_p, c_void_p),
+    "lc_finish": (None, c_void_p),
+    "lc_look": (c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, POINTER(Look)),
+    "lc_reads": (c_size_t, c_void_p, c_void_p),
+    "lc_copy": (None, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_size_t), POINTER(c_size_t)),
+    "lc_release": (None, c_void_p),
+    "lc_decode": (c_int, c_void_p, POINTER(Found)),
+}  # fmt: skip
+
+
+class ReceiverError(Exception):
+    """There is no compiled receiver here; the text says why and what to do."""
+
+
+def digest() -> str:
+    """Names the sources a library was built from, so that one built from others is not used."""
+    return hashlib.sha256(b"\0".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
+
+
+def load() -> ctypes.PyDLL:
+    """The library. Its calls keep the interpreter's lock: they take microseconds, and its thread never asks for it.
+
+    Raises:
+        ReceiverError: it was not built, or from other sources, or cannot be loaded.
+    """
+    if sys.platform != "linux":
+        raise ReceiverError("it is for Linux only")
+    if not LIBRARY.exists():
+        raise ReceiverError("it was not built: install a C compiler (gcc), then this package again")
+    try:
+        library = ctypes.PyDLL(str(LIBRARY))
+        library.lc_source.restype = c_char_p
+        built = library.lc_source().decode()
+        for name, (result, *arguments) in _FUNCTIONS.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise ReceiverError(f"it cannot be loaded ({error}): install this package again") from error
+    if built != digest():
+        raise ReceiverError("it was built from other sources: install this package again")
+    return library
