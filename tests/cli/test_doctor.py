@@ -29,6 +29,7 @@ def test_a_sound_server(serve: Serve, capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0
     for name in ("target", "model", "streaming", "usage", "token_counts", "burst", "cores", "open_files", "clock"):
         assert name in found
+    assert "streams are received" in found["receiver"][0]["message"]
     assert {f["severity"] for f in found["streaming"] + found["usage"] + found["burst"]} == {"info"}
 
 

@@ -347,8 +347,11 @@ def test_without_a_compiler_it_is_left_out(
     assert "left out" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["cc"]
     monkeypatch.setattr(library, "LIBRARY", built)
-    with pytest.raises(library.ReceiverError, match="C compiler"):
+    with pytest.raises(library.ReceiverError, match="not built"):
         library.load()
+    if sys.platform == "linux":
+        found = library.check()
+        assert (found.severity, "C compiler" in str(found.advice)) == ("warning", True)
 
 
 def test_a_library_of_other_sources_is_not_used(

@@ -43,11 +43,12 @@ def doctor(
     import json
 
     from ..domain.errors import ExitCode
+    from ..loadgen.native.compiled import library
     from ..target.doctor import diagnose
     from . import arguments
 
     loaded = arguments.load(config, overrides=arguments.target_overrides(url, model, target))
-    findings = [*loaded.warnings, *asyncio.run(diagnose(loaded.config, _target(loaded)))]
+    findings = [*loaded.warnings, *asyncio.run(diagnose(loaded.config, _target(loaded))), library.check()]
     wrong = any(f.severity == "error" for f in findings)
     if json_output:
         typer.echo(json.dumps({"ok": not wrong, "findings": [f.to_dict() for f in findings]}, indent=2))

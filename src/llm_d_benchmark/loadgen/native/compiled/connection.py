@@ -38,7 +38,7 @@ class CompiledReceiver:
         self._count = 0
         self.handle = self.library.lc_start(TICK_NS)
         if self.handle is None:
-            raise ReceiverError("its thread could not be started: is there a limit on threads or open files?")
+            raise ReceiverError("its thread could not be started", "is there a limit on threads or open files?")
         self._told = self.library.lc_told(self.handle)
         loop.add_reader(self._told, self._look)
 

@@ -8,6 +8,8 @@ import sys
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
+from ....domain.events import Finding, Severity
+
 HERE = Path(__file__).parent
 SOURCES = ("receiver.h", "receiver.c", "decoder.c")
 LIBRARY = HERE / "_receiver.so"
@@ -49,7 +51,11 @@ _FUNCTIONS = {
 
 
 class ReceiverError(Exception):
-    """There is no compiled receiver here; the text says why and what to do."""
+    """There is no compiled receiver here, and what to do about that."""
+
+    def __init__(self, text: str, advice: str = "install this package again") -> None:
+        super().__init__(text)
+        self.advice = advice
 
 
 def digest() -> str:
@@ -64,9 +70,9 @@ def load() -> ctypes.PyDLL:
         ReceiverError: it was not built, or from other sources, or cannot be loaded.
     """
     if sys.platform != "linux":
-        raise ReceiverError("it is for Linux only")
+        raise ReceiverError("the one in C is for Linux", "measure from Linux where its exactness matters")
     if not LIBRARY.exists():
-        raise ReceiverError("it was not built: install a C compiler (gcc), then this package again")
+        raise ReceiverError("it was not built", "install a C compiler (gcc), then this package again")
     try:
         library = ctypes.PyDLL(str(LIBRARY))
         library.lc_source.restype = c_char_p
@@ -75,7 +81,18 @@ def load() -> ctypes.PyDLL:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
-        raise ReceiverError(f"it cannot be loaded ({error}): install this package again") from error
+        raise ReceiverError(f"it cannot be loaded: {error}") from error
     if built != digest():
-        raise ReceiverError("it was built from other sources: install this package again")
+        raise ReceiverError("it was built from other sources")
     return library
+
+
+def check() -> Finding:
+    """Which receiver a run takes here, for ``doctor``."""
+    try:
+        load()
+    except ReceiverError as error:
+        text = f"streams are received in Python, which costs more CPU and is less exact: {error}"
+        severity = Severity.WARNING if sys.platform == "linux" else Severity.INFO
+        return Finding("receiver", severity, text, error.advice)
+    return Finding("receiver", Severity.INFO, "plain-text streams are received in C, https in Python")
