@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..domain.comparison import Arm, Effect, MetricComparison, RegressionResult, Verdict
+from ..domain.comparison import Arm, Effect, MetricComparison, RegressionResult, StudyRun, Verdict
 from ..domain.result import Absent, Measured
 from .format import DASH, duration, moment, quantity
 
@@ -48,9 +48,9 @@ def subtitle(result: RegressionResult) -> str:
     )
 
 
-def not_used(result: RegressionResult) -> list[str]:
+def not_used(runs: Sequence[StudyRun]) -> list[str]:
     """A line for each run that is not used, with its reason."""
-    return [f"not used: {r.run or 'a run'} ({r.arm}): {r.reason}" for r in result.runs if not r.used]
+    return [f"not used: {r.run or 'a run'} ({r.arm}): {r.reason}" for r in runs if not r.used]
 
 
 def render_markdown(result: RegressionResult) -> str:
@@ -80,7 +80,7 @@ def render_markdown(result: RegressionResult) -> str:
         lines += ["", f"{len(result.behaviours)} behaviours of the API probed, {len(changed)} differ."]
         lines += [f"- {_plain(b.name)} **{b.change}**: {_plain(b.message)}" for b in changed]
     lines += [""] + [f"- {_plain(q.run)} is quarantined: {_plain(q.reason)}" for q in result.quarantined]
-    lines += [f"- {_plain(line)}" for line in (*not_used(result), *result.notes)]
+    lines += [f"- {_plain(line)}" for line in (*not_used(result.runs), *result.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -115,6 +115,7 @@ def render_lines(result: RegressionResult) -> str:
         lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"{c.verdict.upper():13}{c.name.replace('_', ' ')} {c.criterion}: {c.message}" for c in result.criteria]
     lines += [f"quarantined: {q.run}: {q.reason}" for q in result.quarantined]
-    lines += not_used(result)
+    said = " ".join([result.message, *(c.message for c in result.criteria)])
+    lines += not_used([r for r in result.runs if r.reason not in said])
     lines += [f"note: {note}" for note in result.notes]
     return "\n".join([*lines, f"{result.verdict.upper()}  {result.message}"])
