@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from tests.support.postgresql import postgresql
 
@@ -33,5 +34,8 @@ class NoSkips:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says how busy the machine is. Where all must pass, examples are the same each time.
+    settings.register_profile("here", deadline=None, derandomize="NO_SKIP" in os.environ)
+    settings.load_profile("here")
     if os.environ.get("NO_SKIP") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(NoSkips())
