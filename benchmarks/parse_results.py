@@ -1,4 +1,4 @@
-"""Parsing results of external tools with 100,000 requests: ``python -m benchmarks.parse_results [REQUESTS] [TOKENS]``.
+"""Parsing results of 100,000 requests with 64 tokens each: ``python -m benchmarks.parse_results [TOOL ...]``.
 
 Each result is written as its tool writes it (fields and layout of tests/samples), then parsed in a fresh process. The
 limit is on CPU seconds: a parser has one thread, and they do not depend on who else uses the machine.
@@ -10,7 +10,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,23 +109,37 @@ def guidellm(folder: Path, requests: int, tokens: int) -> None:
 
 
 def fmperf(folder: Path, requests: int, tokens: int) -> None:
-    """One row a token, so of a quarter of the tokens: 1.6 million rows of 100,000 requests."""
-    tokens = max(1, tokens // 4)
+    """One row a token: 6.4 million rows of 100,000 requests."""
     gap = int(GAP_S * 1e9)
     response = {"index": 0, "text": "word ", "logprobs": None, "finish_reason": None, "stop_reason": None}
+    head = f'{{"response": {json.dumps(response)}, "ok": true, "error": "None", '
     with (folder / "results.json").open("w") as file:
         file.write('{"results": [')
         for i in range(requests):
             start = EPOCH + i * 10_000_000
-            for k in range(tokens):
-                row = {
-                    "response": response, "ok": True, "error": "None", "timestamp": start + (4 + k) * gap,
-                    "exp_num_users": 8, "exp_duration": 3600.0, "duration_ms": TTFT_S * 1e3 if k == 0 else GAP_S * 1e3,
-                    "exclude": False, "worker_idx": i % 8, "request_idx": i // 8, "sample_idx": 4, "response_idx": k,
-                    "n_tokens": 1, "consistent": True,
-                }  # fmt: skip
-                file.write((", " if i or k else "") + json.dumps(row))
+            rows = [
+                f'{head}"timestamp": {start + (4 + k) * gap}, "exp_num_users": 8, "exp_duration": 3600.0, '
+                f'"duration_ms": {1e3 * (GAP_S if k else TTFT_S)}, "exclude": false, "worker_idx": {i % 8}, '
+                f'"request_idx": {i // 8}, "sample_idx": 4, "response_idx": {k}, "n_tokens": 1, "consistent": true}}'
+                for k in range(tokens)
+            ]
+            file.write((", " if i else "") + ", ".join(rows))
         file.write('], "energy": {}}')
+
+
+def llmeter(folder: Path, requests: int, tokens: int) -> None:
+    prompt = "word " * 64
+    payload = {"messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "model": "m", "stream": True}
+    one = {
+        "response_text": "word " * tokens, "input_payload": payload, "id": "x", "input_prompt": prompt,
+        "time_to_first_token": TTFT_S, "time_to_last_token": TTFT_S + (tokens - 1) * GAP_S, "num_tokens_input": 64,
+        "num_tokens_output": tokens, "num_tokens_input_cached": None, "num_tokens_output_reasoning": None,
+        "time_per_output_token": GAP_S, "error": None, "retries": None, "annotations": {},
+    }  # fmt: skip
+    with (folder / "responses.jsonl").open("w") as file:
+        for i in range(requests):
+            moment = datetime.fromtimestamp(EPOCH / 1e9 + i * 0.01, UTC).isoformat()
+            file.write(json.dumps({**one, "request_time": moment}) + "\n")
 
 
 TOOLS: dict[str, Callable[[Path, int, int], None]] = {
@@ -133,20 +148,21 @@ TOOLS: dict[str, Callable[[Path, int, int], None]] = {
     "vllm-bench": vllm_bench,
     "guidellm": guidellm,
     "fmperf": fmperf,
+    "llmeter": llmeter,
 }
 
 
-def main(requests: int = REQUESTS, tokens: int = TOKENS) -> bool:
-    """Measure every parser and print what it took; whether all keep the limits."""
+def main(tools: Sequence[str] = ()) -> bool:
+    """Measure these parsers (default: every one) and print what they took; whether all keep the limits."""
     held = True
-    for name, write in TOOLS.items():
+    for name in tools or TOOLS:
         with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder), requests, tokens)
+            TOOLS[name](Path(folder), REQUESTS, TOKENS)
             size = sum(p.stat().st_size for p in Path(folder).iterdir()) / 2**20
             command = [sys.executable, "-c", STEP, name, folder]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds, cpu, memory, count = map(float, done.stdout.split())
-        assert count == requests, (name, count)
+        assert count == REQUESTS, (name, count)
         held = held and cpu < LIMIT_S and memory < LIMIT_MB
         print(
             f"{name:16} {size:5.0f} MiB  {seconds:5.1f} s, {cpu:5.1f} CPU s (limit {LIMIT_S:g}), "
@@ -157,4 +173,4 @@ def main(requests: int = REQUESTS, tokens: int = TOKENS) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(*map(int, sys.argv[1:])) else 1)
+    sys.exit(0 if main(sys.argv[1:]) else 1)

@@ -127,6 +127,16 @@ def test_aggregates_are_the_metrics_without_limits_and_the_rest_is_absent(tmp_pa
 
 
 @pytest.mark.usefixtures("tools")
+def test_arrivals_that_are_not_told_are_not_called_constant(tmp_path: Path) -> None:
+    loads: list[dict[str, Any]] = [{"rate": 10.0}, {"concurrency": 4}, {}, {"arrival": "trace"}]
+    source = write(tmp_path / "in", *({"aggregates": AGGREGATES, "counts": {"sent": 9}, "load": one} for one in loads))
+    folder, result = import_results([("fake", source)], tmp_path / "out")
+    assert [s.label for s in result.stages] == ["10/s", "c=4", "load not told", "trace"]
+    for name in ("result.json", "report.html", "config.yaml"):
+        assert "constant" not in (folder / name).read_text(), name
+
+
+@pytest.mark.usefixtures("tools")
 def test_rates_of_a_result_that_does_not_tell_its_time(tmp_path: Path) -> None:
     figures = AGGREGATES | {"achieved_rate": 10.0}
     source = write(tmp_path / "in", {"aggregates": figures, "counts": {"sent": 100}, "timed": False})

@@ -79,6 +79,7 @@ def test_stages_are_numbered_and_have_their_events(tmp_path: Path) -> None:
     assert ids == [*range(10), *range(STAGE_IDS, STAGE_IDS + 10)]
     assert ran.records.ints("stage").tolist() == [0] * 10 + [1] * 10
     assert set(ran.labels("model")) == {"test-model"}
+    assert [end["known"] for end in ran.of(EventType.STAGE_END)] == [{"chunks": "fake makes its chunks up"}] * 2
     assert [e["stage"] for e in ran.of(EventType.STAGE_START)] == [0, 1]
     for end, first in zip(ran.of(EventType.STAGE_END), (0, 10), strict=True):
         sent = ran.records.ints("sent")[first : first + 10]

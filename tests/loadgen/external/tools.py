@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,6 +59,7 @@ class FakeTool(ExternalLoadGenerator):
 
     name: ClassVar[str] = "fake"
     requirement: ClassVar[Requirement] = Requirement(("fake==1.0",), ">=3.11", "fake")
+    known: ClassVar[Mapping[str, str]] = {"chunks": "fake makes its chunks up"}
 
     def environment(self, config: LoadConfig) -> Environment:
         python = Path(sys.executable)

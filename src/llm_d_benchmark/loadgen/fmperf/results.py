@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -151,21 +150,19 @@ def _blocks(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def _arrays(path: Path) -> Iterator[memoryview]:
-    """The rows of a file as JSON arrays of bounded size: its one array, parted in place (in memory) between rows."""
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as data,
-        memoryview(data) as view,
-    ):
-        start, end = max(0, data.find(b"[")), data.rfind(b"]") + 1  # the array may be within {"results": [...], ...}
-        while (at := data.find(_BETWEEN, start + BLOCK)) >= 0:
-            data[at + 1 : at + 3] = b"]["
-            with view[start : at + 2] as block:
-                yield block
-            start = at + 2
-        with view[start:end] as block:
-            yield block
+def _arrays(path: Path) -> Iterator[bytearray]:
+    """The rows of a file as JSON arrays of bounded size: its one array, parted between rows in place."""
+    rest, first = bytearray(), True
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(BLOCK):
+            rest += chunk
+            cut = rest.rfind(_BETWEEN)
+            if cut < 0:
+                continue
+            rest[cut + 1 : cut + 3] = b"]["
+            yield rest[max(0, rest.find(b"[")) if first else 0 : cut + 2]  # it may be within {"results": [...], ...}
+            rest, first = rest[cut + 2 :], False
+    yield rest[max(0, rest.find(b"[")) if first else 0 : rest.rfind(b"]") + 1]
 
 
 def _read(files: list[Path]) -> _Rows:
@@ -196,7 +193,7 @@ class _Reader:
         self._count, self._last = 0, -1
         self._seconds: float | None = None
 
-    def add(self, block: memoryview) -> None:
+    def add(self, block: bytearray) -> None:
         """Raises ValueError where the rows of a request do not follow one another."""
         rows = self._decoder.decode(block)
         if not rows:
@@ -217,7 +214,7 @@ class _Reader:
             self._failures(block)
         self._count += len(rows)
 
-    def _failures(self, block: memoryview) -> None:
+    def _failures(self, block: bytearray) -> None:
         outcomes = self._outcomes.decode(block)
         self._seconds = outcomes[0].exp_duration if self._seconds is None else self._seconds
         bad = [i for i, o in enumerate(outcomes) if not o.ok]
