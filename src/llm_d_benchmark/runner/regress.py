@@ -206,8 +206,9 @@ class _Regression:
         if not over and block < self.block.min_runs:
             return None
         performance, runs = performance_of(self._study(), self.question)
-        pairs = sum(r.used for r in runs) // 2
-        if not pairs and self.asked.performance is not None:
+        # of what does not rest on latencies every pair tells something
+        pairs = block if self.asked.performance is None else sum(r.used for r in runs) // 2
+        if not pairs:
             raise InvalidError(f"none of {block} pairs of runs can be used: {nothing_usable(runs)}")
         if over or pairs < self.block.min_runs:
             return over
