@@ -39,7 +39,8 @@ from llm_d_benchmark.runner.virtual import in_virtual_time
 
 FILE = Path(__file__).with_name("explore_grid.json")
 THROUGHPUT, LATENCY = "output_tokens_per_second", "e2e.p95"
-STEP = "spec.target.simulator.max_num_batched_tokens"
+STEP = "max_num_batched_tokens"
+KEYS: Mapping[str, str] = {STEP: f"spec.target.simulator.{STEP}"}
 GRID: Mapping[str, Sequence[int]] = {
     "batch_size": (8, 16, 32, 64, 128, 256),
     "concurrency": (8, 16, 32, 64, 128),
@@ -64,7 +65,12 @@ SPEC: Mapping[str, Any] = {
 
 def configuration(space: Mapping[str, Sequence[float]], **block: Any) -> LoadedConfig:
     """``spec.configuration_optimization`` over ``space`` on the simulated deployment, without finals."""
-    search = {"search_space": {n: list(v) for n, v in space.items()}, "finalists": 0, "reference_every": 0, **block}
+    search = {
+        "search_space": {KEYS.get(n, n): list(v) for n, v in space.items()},
+        "finalists": 0,
+        "reference_every": 0,
+        **block,
+    }
     return in_virtual_time(load_config([], env={}, overrides={"spec": {**SPEC, "configuration_optimization": search}}))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from llm_d_benchmark.domain.study import StudyResult
+from llm_d_benchmark.domain.study import RunAdvice, StudyResult
 from llm_d_benchmark.store.comparison_json import published_schema
 from tests.e2e.command import bench, only_run, sets, start
 
@@ -46,8 +46,8 @@ def test_factors_are_measured_and_a_setting_is_recommended(tmp_path: Path) -> No
     assert (study["status"], study["simulated"], len(study["trials"])) == ("done", True, 8)
     # a batch of 16 sequences does not fit into steps of 8 tokens: the configuration refuses it, and that is a result
     failed = [t for t in study["trials"] if t["state"] == "failed"]
-    assert [(t["settings"]["batch_size"], t["settings"][tokens["name"]]) for t in failed] == [(16, 8), (16, 8)]
-    assert "max_num_batched_tokens (8) is below max_num_seqs (16)" in failed[0]["reason"]
+    assert [(t["settings"]["batch_size"], t["settings"]["max_num_batched_tokens"]) for t in failed] == [(16, 8), (16, 8)]
+    assert "max_num_batched_tokens: 8 is below max_num_seqs, 16" in failed[0]["reason"]
     chosen = study["recommendation"]
     assert (chosen["settings"]["batch_size"], chosen["sure"]) == (16, True)
     assert chosen["gain"]["low"] > 0.5
@@ -65,6 +65,10 @@ def test_factors_are_measured_and_a_setting_is_recommended(tmp_path: Path) -> No
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == study_in(folder) == study
     assert (folder / "report.html").read_text() != ""
+    # one run alone: what to test, by what limited it
+    advice = bench("recommend", folder / "runs" / chosen["evidence"][0], "--json", cwd=tmp_path)
+    jsonschema.validate(json.loads(advice.stdout), json.loads(published_schema(RunAdvice)))
+    assert json.loads(advice.stdout)["run"] == chosen["evidence"][0]
 
 
 def test_the_missions_optimisation_block_runs_as_it_stands(tmp_path: Path) -> None:

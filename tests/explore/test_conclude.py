@@ -13,7 +13,7 @@ from llm_d_benchmark.config.target import TargetConfig
 from llm_d_benchmark.domain.result import Claim
 from llm_d_benchmark.domain.study import Gain, RunAdvice, Settings, StudyResult
 from llm_d_benchmark.explore.conclude import Facts, conclude
-from llm_d_benchmark.explore.flags import hypotheses
+from llm_d_benchmark.explore.flags import Diagnosed, hypotheses
 from llm_d_benchmark.explore.plan import Plan, plan_of
 from llm_d_benchmark.report.explore import render_lines, render_study
 from llm_d_benchmark.report.hypotheses import advice_lines
@@ -103,8 +103,8 @@ async def test_drift_is_seen(drift: float, seen: bool) -> None:
 
 
 def test_flags_follow_the_diagnosis_and_name_a_factor() -> None:
-    claims = [("run1", Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%"])),
-              ("run2", Claim("prefill took most of a request's time", "medium", ["prefill 60%"]))]  # fmt: skip
+    claims = [Diagnosed("run1", Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%"])),
+              Diagnosed("run2", Claim("prefill took most of a request's time", "medium", ["prefill 60%"]))]  # fmt: skip
     found = {h.flag: h for h in hypotheses(claims, TARGET, [])}
     assert found["--gpu-memory-utilization"].key == "spec.target.simulator.gpu_memory_utilization"
     assert found["--max-num-seqs"].values == (256, 128, 64)
@@ -148,12 +148,28 @@ async def test_a_factor_of_a_condition_is_not_left_out() -> None:
     bench = Bench(lambda s: {THROUGHPUT: 10.0 * float(s["batch_size"])}, noise=0.001, present={"batch_size": 1})
     result = await study(asked, bench)
     assert result.recommendation.settings["batch_size"] == 16
-    assert (caching in result.recommendation.settings, result.recommendation.leave) == (True, [])
+    assert ("enable_prefix_caching" in result.recommendation.settings, result.recommendation.leave) == (True, [])
+
+
+def test_who_waits_beside_free_places_is_not_helped_by_more_places() -> None:
+    claim = Claim("requests waited in the server's queue", "high", ["queue 61%"], stage=0)
+    flags = [[h.flag for h in hypotheses([Diagnosed("run1", claim, running)], TARGET)] for running in (3.0, 250.0)]
+    assert flags == [
+        ["--max-num-batched-tokens", "--tensor-parallel-size", "--enable-prefix-caching"],
+        ["--max-num-seqs"],
+    ]
+    full = Claim("the KV cache was full", "high", ["preemptions 64"], stage=0)
+    limited = TargetConfig.model_validate({"simulator": {"num_gpu_blocks": 1200}})
+    both = hypotheses([Diagnosed("run1", claim, 60.0), Diagnosed("run1", full, 60.0)], limited)
+    assert all(h.because.startswith("the KV cache was full") for h in both)
+    (blocks,) = (h for h in both if h.flag == "--num-gpu-blocks-override")
+    assert (blocks.key, blocks.values) == ("spec.target.simulator.num_gpu_blocks", (1200, 1800, 2400))
+    assert "--gpu-memory-utilization" not in {h.flag for h in both}
 
 
 def test_the_search_to_paste_is_one_that_explore_takes() -> None:
     claim = Claim("the KV cache was full", "high", ["kv_cache_utilization_max 100%", "preemptions 12"], stage=0)
-    text = "\n".join(advice_lines(RunAdvice("run1", [claim], hypotheses([("run1", claim)], TARGET))))
+    text = "\n".join(advice_lines(RunAdvice("run1", [claim], hypotheses([Diagnosed("run1", claim)], TARGET))))
     assert "#   stage 0: the KV cache was full (high confidence: kv_cache_utilization_max 100%; preemptions 12)" in text
     assert "nothing in the configuration of this target sets --kv-cache-dtype" in text
     search = {**yaml.safe_load(text)["spec"], "target": "simulator"}

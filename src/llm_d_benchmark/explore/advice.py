@@ -42,7 +42,8 @@ def _recommended(e: Evidence) -> Recommendation:
         text = "no finalist keeps every limit in fresh runs; stay with the present configuration"
         return Recommendation(None, {}, text, False, why=_broken(e), measure_next=[*_next(e, {})])
     if not e.standings:
-        return Recommendation(None, {}, "nothing but the present configuration was measured", False)
+        text = "nothing but the present configuration was measured: stay with it"
+        return Recommendation(None, {}, text, False, measure_next=["give time_budget more, or finalist_runs less"])
     if not best and any(s.state == "feasible" for s in e.standings):
         text = "keep the present configuration: nothing that was measured differs from it in what matters"
         return Recommendation(None, {}, text, False, why=[*_why(e, {})], measure_next=[*_next(e, {})])

@@ -11,12 +11,12 @@ import numpy as np
 
 from ..analyze import quantiles
 from ..config.target import TargetConfig
-from ..domain.result import Claim, RunResult
+from ..domain.result import RunResult
 from ..domain.study import Drift, MethodOutcome, StudyResult, Trial
 from ..domain.version import VERSION
 from .advice import Evidence, recommend
 from .finals import judge_finals
-from .flags import hypotheses
+from .flags import Diagnosed, diagnosed, hypotheses
 from .ledger import Ledger, Standing, front, mean_of, standing
 from .parsimony import effects_of, idle
 from .plan import ADAPTIVE, Plan
@@ -56,7 +56,7 @@ def conclude(
     recommendation = recommend(
         Evidence(plan, standings, finals, main, crossed, idle(plan, ledger, main, crossed), ledger)
     )
-    diagnosed = _diagnosed(ledger, recommendation.evidence, result_of)
+    claims = _diagnosed(ledger, recommendation.evidence, result_of)
     return StudyResult(
         study_id=facts.study_id,
         name=facts.name,
@@ -77,7 +77,7 @@ def conclude(
         drift=drift,
         finalists=finals,
         recommendation=recommendation,
-        hypotheses=hypotheses(diagnosed, facts.target, [d.key for d in plan.space.dimensions]),
+        hypotheses=hypotheses(claims, facts.target, [d.key for d in plan.space.dimensions]),
         notes=[*([facts.cut] if facts.cut else []), *_sampling_note(plan), *notes],
     )
 
@@ -114,7 +114,7 @@ def _methods(plan: Plan, ledger: Ledger, standings: Sequence[Standing]) -> list[
         mine = [s for s in standings if m.method in ledger.proposed.get(key_of(s.settings), [s.runs[0].method])]
         runs = sum(r.method == m.method and r.purpose == "search" and r.state != "interrupted" for r in ledger.runs)
         best = front(plan, mine)
-        message = "found no configuration that keeps every limit"
+        message = "found no configuration that keeps every limit" if mine else "measured nothing"
         if best and len(plan.objectives) == 1:
             metric = plan.objectives[0].metric
             message = f"best: {describe(best[0].settings)} with {metric} {best[0].value(metric):.4g}"
@@ -151,11 +151,8 @@ def _drift(plan: Plan, ledger: Ledger) -> Drift:
     return Drift(metric, len(points), change, low, high, text)
 
 
-def _diagnosed(
-    ledger: Ledger, runs: Sequence[str], result_of: Callable[[str], RunResult | None]
-) -> list[tuple[str, Claim]]:
+def _diagnosed(ledger: Ledger, runs: Sequence[str], result_of: Callable[[str], RunResult | None]) -> list[Diagnosed]:
     """What limited the recommended configuration, and the reference, by the runs that say so."""
     reference = [r.run for r in ledger.of(None, "reference", "final") if r.state == "ok"]
-    chosen = dict.fromkeys([*runs[:1], *reference[:1]])
-    found = [(run, result) for run in chosen if (result := result_of(run)) is not None]
-    return [(run, claim) for run, result in found for claim in result.diagnosis]
+    results = map(result_of, dict.fromkeys([*runs[:1], *reference[:1]]))
+    return [found for result in results if result is not None for found in diagnosed(result)]

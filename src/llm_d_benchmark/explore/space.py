@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ class Dimension:
     """One factor.
 
     Attributes:
+        name: as it was given; of a configuration key its last part, where that is enough.
         key: the configuration key it sets; ``*`` stands for every entry of a list.
         values: in order; empty for a range without a step.
         low, high, log, integer: of a range.
@@ -133,17 +135,27 @@ def space_of(
         ConfigError: a factor that this target does not have, a condition on a factor that does not come before.
     """
     dimensions: list[Dimension] = []
-    for name, variation in _variations(block):
+    names = _names([name for name, _ in _variations(block)])
+    for given, variation in _variations(block):
         try:
-            key = factor_key(name, target_type)
+            key = factor_key(given, target_type)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        dimension = replace(_dimension(name, key, variation), present=present(key))
-        before = {d.name for d in dimensions}
-        if missing := sorted(set(dimension.when or {}) - before):
-            raise ConfigError(f"factor '{name}': 'when' names {', '.join(missing)}, which is no factor given before it")
-        dimensions.append(dimension)
-    return Space(dimensions, _forbidden(block, {d.name for d in dimensions}))
+        before = {g for g, n in names.items() if n in {d.name for d in dimensions}}
+        when = {check_factor(f): tuple(among) for f, among in variation.when.items()}
+        if missing := sorted(set(when) - before):
+            raise ConfigError(
+                f"factor '{given}': 'when' names {', '.join(missing)}, which is no factor given before it"
+            )
+        dimension = _dimension(names[given], key, variation, {names[f]: among for f, among in when.items()} or None)
+        dimensions.append(replace(dimension, present=present(key)))
+    return Space(dimensions, _forbidden(block, names))
+
+
+def _names(given: Sequence[str]) -> dict[str, str]:
+    """A configuration key goes by its last part where no other factor does."""
+    last = Counter(name.rpartition(".")[2] for name in given)
+    return {name: short if last[short := name.rpartition(".")[2]] == 1 else name for name in given}
 
 
 def _variations(block: ExperimentDesign | ConfigurationOptimization) -> Iterator[tuple[str, Variation]]:
@@ -154,8 +166,7 @@ def _variations(block: ExperimentDesign | ConfigurationOptimization) -> Iterator
         yield check_factor(name), given if isinstance(given, Variation) else Factor(name=name, values=given)
 
 
-def _dimension(name: str, key: str, v: Variation) -> Dimension:
-    when = {check_factor(f): tuple(among) for f, among in v.when.items()} or None
+def _dimension(name: str, key: str, v: Variation, when: Mapping[str, Sequence[Value]] | None) -> Dimension:
     if v.values is not None:
         return Dimension(name, key, tuple(v.values), when=when)
     assert v.low is not None
@@ -168,11 +179,11 @@ def _dimension(name: str, key: str, v: Variation) -> Dimension:
     return Dimension(name, key, (), float(v.low), float(v.high), v.log, integer, when)
 
 
-def _forbidden(block: Search, known: set[str]) -> list[Mapping[str, Sequence[Value]]]:
+def _forbidden(block: Search, names: Mapping[str, str]) -> list[Mapping[str, Sequence[Value]]]:
     rules: list[Mapping[str, Sequence[Value]]] = []
     for rule in block.forbidden:
         named = {check_factor(f): tuple(v) if isinstance(v, list) else (v,) for f, v in rule.items()}
-        if missing := sorted(set(named) - known):
+        if missing := sorted(set(named) - set(names)):
             raise ConfigError(f"'forbidden' names {', '.join(missing)}, which is no factor of this search")
-        rules.append(named)
+        rules.append({names[f]: among for f, among in named.items()})
     return rules

@@ -17,7 +17,7 @@ from ..domain.result import RunResult
 from ..domain.study import RunAdvice, StudyMeasurement, StudyResult
 from ..explore.conclude import Facts, conclude
 from ..explore.evaluate import Configurations, Evaluator
-from ..explore.flags import hypotheses
+from ..explore.flags import diagnosed, hypotheses
 from ..explore.ledger import Ledger
 from ..explore.plan import plan_of
 from ..explore.search import Explorer, Question
@@ -227,8 +227,7 @@ def advise(path: Path) -> RunAdvice:
     folder = RunFolder.open(path)
     result = folder.result()
     target = resolve_target(load_resolved(folder.config_text))
-    diagnosed = [(result.run_id, claim) for claim in result.diagnosis]
-    return RunAdvice(result.run_id, result.diagnosis, hypotheses(diagnosed, target))
+    return RunAdvice(result.run_id, result.diagnosis, hypotheses(diagnosed(result), target))
 
 
 def is_run(path: Path) -> bool:
