@@ -65,7 +65,8 @@ def print_regression_plan(plan: RegressionPlan) -> None:
     for planned in plan.arms[0].run.stages:
         typer.echo(f"  {planned.stage.index}: {_stage(planned)}")
     typer.echo("in all")
-    typer.echo(f"  pairs of runs: {plan.least_pairs} to {plan.most_pairs}, planned after the first from their noise")
+    pairs = f"{plan.least_pairs} to {plan.most_pairs}"
+    typer.echo(f"  pairs of runs: {pairs}, planned after the first {plan.least_pairs} from their noise")
     if plan.pair_s is None:
         typer.echo("  load: until the requests are done; the servers' speed decides")
     else:

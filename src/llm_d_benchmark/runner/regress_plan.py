@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ from ..analyze.comparison import plan as plan_ahead
 from ..analyze.comparison.study import SIDES, Criteria, Side, criteria_of, question_of
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig
+from ..config.resolve import resolve_target
 from ..domain.schedule import Shard
-from .arms import arms_of, same_server
+from .arms import ArmPlan, arms_of, same_server
 from .dryrun import Plan, plan
+from .virtual import simulated_in
 
 WHOLE = Shard(0, 1)
 
@@ -74,8 +76,7 @@ def plan_regression(loaded: LoadedConfig, urls: Mapping[Side, str | None]) -> Re
     question, notes = question_of(loaded.config, asked, alpha=plan_ahead.ALPHA)
     planned = [PlannedArm(side, arm.version, plan(arm.config, WHOLE)) for side, arm in zip(SIDES, arms, strict=True)]
     seconds = [a.run.seconds for a in planned]
-    if same_server(*arms):
-        notes = [*notes, "both sides are one and the same server: this shows its noise, not a difference"]
+    notes = [*notes, *_notes(arms, planned, asked)]
     judged = asked.performance is not None
     deciding = [r.path for r in question.deciding] if judged else []
     return RegressionPlan(
@@ -89,6 +90,18 @@ def plan_regression(loaded: LoadedConfig, urls: Mapping[Side, str | None]) -> Re
         shown=[r.path for r in question.shown if r.path not in deciding],
         notes=notes,
     )
+
+
+def _notes(arms: Sequence[ArmPlan], planned: Sequence[PlannedArm], asked: Criteria) -> Iterator[str]:
+    if same_server(*arms):
+        yield "both sides are one and the same server: this shows its noise, not a difference"
+    configs = [arm.config.config for arm in arms]
+    if any(simulated_in(config, resolve_target(config)) is not None for config in configs):
+        yield "the load is simulated in virtual time, which passes in a small part of these seconds"
+    requests = planned[1].run.requests
+    if asked.stability is not None and requests:
+        pairs = plan_ahead.pairs_for_stability(requests, asked.stability.value)
+        yield f"stability {asked.stability} takes {pairs} pairs of so many requests to show, were none to fail"
 
 
 def _criteria(asked: Criteria) -> dict[str, str]:
