@@ -118,13 +118,12 @@ def test_a_dry_run_shows_the_deployment(tmp_path: Path) -> None:
     ("key", "value", "says"),
     [
         ("router.policy", "nearest", "router.policy"),
-        ("block_size", 24, "block_size (24) is not a power of two"),
+        ("block_size", 24, "simulator.block_size: 24 is not a power of two"),
         ("max_model_len", 10_000_000, "spec.target.simulator.max_model_len"),
         ("profile", "llama-3.1-8b/h1000", "spec.target.simulator.profile"),
-        ("max_model_len", 100, "input_length (256) and output_length (128) are together over the 100 tokens"),
-        ("num_gpu_blocks", 20, "are together over the 320 tokens of spec.target.simulator.max_model_len"),
+        ("num_gpu_blocks", 20, "--set: spec.target.simulator.num_gpu_blocks: a request may have 320 tokens"),
         ("failures.slow_replicas", {"7": 2}, "there is no replica '7'"),
-        ("disaggregation.prefill_replicas", 1, "leaves no replica of 1 to decode"),
+        ("disaggregation.prefill_replicas", 1, "1 of 1 replicas leave none to decode"),
     ],
 )
 def test_mistakes_name_their_key(tmp_path: Path, key: str, value: Any, says: str) -> None:

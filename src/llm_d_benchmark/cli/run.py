@@ -108,7 +108,8 @@ def show_plan(loaded: LoadedConfig, shard: Any, json_output: bool) -> int:
     from ..runner.dryrun import plan
     from .show import print_plan
 
-    planned = plan(loaded, shard)
+    with loaded.locating():
+        planned = plan(loaded, shard)
     if json_output:
         typer.echo(json.dumps(planned.to_dict(), indent=2))
     else:
@@ -122,7 +123,7 @@ def carry_out(loaded: LoadedConfig, options: RunOptions, progress: ProgressMode,
     from .interrupt import run_until_signal
     from .show import print_outcome
 
-    with make_progress(progress.value) as shown:
+    with loaded.locating(), make_progress(progress.value) as shown:
         stages, seconds = extent(loaded.config)
         shown.plan(stages, seconds)
         outcome: RunOutcome = run_until_signal(loaded, options, [shown])

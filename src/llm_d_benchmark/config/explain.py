@@ -46,6 +46,8 @@ def _line(message: str) -> tuple[str, int]:
 def explain(document: Node, detail: ErrorDetails) -> str:
     """One error as ``file:line: key: what is wrong``."""
     loc = _real_path(document, detail)
+    named, text = _named(loc, detail)
+    loc = (*loc, *named)
     node, path = _where(document, loc)
     prefix = f"{node.origin}: {format_path(loc)}" if loc else node.origin
     kind = detail["type"]
@@ -58,13 +60,23 @@ def explain(document: Node, detail: ErrorDetails) -> str:
         return f"{prefix}: this key is missing{hint}"
     if node.value is None and detail["input"] is None:
         return f"{prefix}: there is no value; give one or remove the key"
-    return f"{prefix}: {_message(detail, loc)}"
+    return f"{prefix}: {text or _message(detail, loc)}"
+
+
+def _named(loc: Loc, detail: ErrorDetails) -> tuple[Loc, str]:
+    """What a check of a whole block begins its message with, ``key.below: text``: the key that it is about."""
+    if detail["type"] != "value_error":
+        return (), ""
+    text = detail["msg"].removeprefix("Value error, ")
+    said = re.match(r"([a-z0-9_.]+): (.*)", text, re.DOTALL)
+    block = model_at(loc)
+    if said is None or block is None or said[1].split(".")[0] not in block.model_fields:
+        return (), text
+    return tuple(said[1].split(".")), said[2]
 
 
 def _message(detail: ErrorDetails, loc: Loc) -> str:
-    text = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error":
-        return text
+    text = detail["msg"]
     text = (
         text.replace("a valid integer", "a whole number")
         .replace("Input should be", "this should be")

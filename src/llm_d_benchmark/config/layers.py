@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +63,18 @@ class LoadedConfig:
     def to_yaml(self) -> str:
         """The resolved configuration as config.yaml holds it; ``load_resolved`` reads it back."""
         return write_text(self.config.to_dict())
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Errors that begin with a key, raised within, say where that key was given."""
+        try:
+            yield
+        except ConfigError as error:
+            key = error.message.partition(": ")[0]
+            given = {o for k, o in self.origins.items() if (k == key or k.startswith(f"{key}.")) and o != DEFAULT}
+            if not given:
+                raise
+            raise ConfigError(f"{min(given)}: {error.message}", advice=error.advice) from None
 
     def secrets(self) -> tuple[Secret, ...]:
         """Secrets that this run uses, to be kept out of whatever is written."""

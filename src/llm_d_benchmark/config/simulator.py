@@ -29,7 +29,9 @@ class RouterConfig(Model):
         if self.policy == "weighted" and not (
             self.queue_weight + self.kv_cache_utilization_weight + self.prefix_cache_weight
         ):
-            raise ValueError("policy 'weighted' needs a weight above 0")
+            raise ValueError(
+                "policy: 'weighted' needs a queue_weight, kv_cache_utilization_weight or prefix_cache_weight above 0"
+            )
         return self
 
 
@@ -51,6 +53,14 @@ class FailureConfig(Model):
     cut_rate: float = Field(0.0, ge=0, le=1, description="streams whose connection is closed half-way")
     max_queue: int | None = Field(None, ge=0, description="waiting requests per replica; more are answered 429")
     slow_replicas: dict[str, float] = Field({}, description="replica number: its steps take this many times as long")
+
+    @model_validator(mode="after")
+    def _one_fate(self) -> FailureConfig:
+        names = ("http_429_rate", "http_500_rate", "stall_rate", "cut_rate")
+        given = [name for name in names if getattr(self, name)]
+        if (whole := sum(getattr(self, name) for name in given)) > 1:
+            raise ValueError(f"{given[-1]}: {' + '.join(given)} is {whole:g}: a request has one fate, so at most 1")
+        return self
 
 
 class SimulatorTargetConfig(Model):
@@ -95,15 +105,15 @@ class SimulatorTargetConfig(Model):
     def _consistent(self) -> SimulatorTargetConfig:
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
-                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs ({self.max_num_seqs}): "
-                "a full batch would not fit into a step"
+                f"max_num_batched_tokens: {self.max_num_batched_tokens} is below max_num_seqs, {self.max_num_seqs}: a "
+                "full batch would not fit into a step"
             )
         if self.block_size & (self.block_size - 1):
-            raise ValueError(f"block_size ({self.block_size}) is not a power of two; vLLM takes 8, 16, 32, 64, 128")
+            raise ValueError(f"block_size: {self.block_size} is not a power of two; vLLM takes 8, 16, 32, 64, 128")
         if self.disaggregation is not None and self.disaggregation.prefill_replicas >= self.replicas:
             raise ValueError(
-                f"disaggregation.prefill_replicas ({self.disaggregation.prefill_replicas}) leaves no replica of "
-                f"{self.replicas} to decode"
+                f"disaggregation.prefill_replicas: {self.disaggregation.prefill_replicas} of {self.replicas} replicas "
+                "leave none to decode; raise replicas, or take fewer"
             )
         for name, factor in self.failures.slow_replicas.items():
             if not name.isdecimal() or int(name) >= self.replicas:

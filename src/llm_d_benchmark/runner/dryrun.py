@@ -94,7 +94,7 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
         if simulated is None:
             workers = max(workers, spec.config.workers or worker_count(shard.share(streams)))
         lengths.append({"input": _length(spec.config.input_length), "output": _length(spec.config.output_length)})
-    target = create_target(target_config) if simulated is None else _simulated(simulated)
+    target = create_target(target_config) if simulated is None else _simulated(config, simulated)
     return Plan(
         target={"type": target_config.type, **target.plan()},
         stages=stages,
@@ -106,10 +106,12 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
     )
 
 
-def _simulated(config: SimulatorTargetConfig) -> Target:
-    from .simulated import VirtualTarget
+def _simulated(config: BenchmarkConfig, settings: SimulatorTargetConfig) -> Target:
+    from .simulated import VirtualTarget, check_lengths
 
-    return VirtualTarget(config)
+    target = VirtualTarget(settings)
+    check_lengths(config, target.profile)
+    return target
 
 
 def expected_requests(stage: Stage) -> float | None:

@@ -35,10 +35,10 @@ class VirtualTarget:
     def __init__(self, config: SimulatorTargetConfig, deployment: VirtualDeployment | None = None) -> None:
         self._config = config
         self._deployment = deployment
-        self._profile = load_profile(config) if deployment is None else deployment.profile
+        self.profile = load_profile(config) if deployment is None else deployment.profile
 
     def plan(self) -> Mapping[str, Any]:
-        return {"url": URL, **_facts(self._config, self._profile)}
+        return {"url": URL, **_facts(self._config, self.profile)}
 
     def open(self, context: TargetContext) -> AbstractAsyncContextManager[Endpoint]:
         return self._open()
@@ -47,10 +47,10 @@ class VirtualTarget:
     async def _open(self) -> AsyncIterator[Endpoint]:
         assert self._deployment is not None
         self._deployment.start()
-        facts = _facts(self._config, self._profile)
+        facts = _facts(self._config, self.profile)
         server = f"llm-d-benchmark simulator {VERSION}"
         info = {"type": self.type, "server": server, "fingerprint": _fingerprint(facts), "simulated": True, **facts}
-        yield Endpoint(URL, self._profile.model, info=info)
+        yield Endpoint(URL, self.profile.model, info=info)
 
 
 def sizer_report(endpoint: str) -> SizerReport:
@@ -82,10 +82,10 @@ def check_lengths(config: BenchmarkConfig, profile: Profile) -> None:
         shortest = [_shortest(length) for length in asked]
         if sum(shortest) > profile.max_model_len:
             raise ConfigError(
-                f"spec.benchmark.load_generators.{number}.config: input_length ({shortest[0]}) and output_length "
-                f"({shortest[1]}) are together over the {profile.max_model_len} tokens of "
-                "spec.target.simulator.max_model_len",
-                advice="ask for less, or raise max_model_len; it is bounded by the model and by the KV cache "
+                f"{profile.bounded_by}: a request may have {profile.max_model_len} tokens, and the shortest of "
+                f"spec.benchmark.load_generators.{number}.config has {shortest[0]} (input_length) + {shortest[1]} "
+                "(output_length)",
+                advice="ask for less, or allow more: max_model_len up to the model's, and a KV cache that holds it "
                 "(num_gpu_blocks, gpu_memory_utilization, tensor_parallel_size)",
             )
 

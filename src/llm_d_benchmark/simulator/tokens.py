@@ -32,10 +32,10 @@ class Progression(NamedTuple):
     """The tokens of a made prompt: ``first`` and so on, each ``_ODD`` more than the one before, modulo 2**64."""
 
     first: int
-    count: int
+    length: int
 
     def tolist(self) -> list[int]:
-        return [(self.first + k * _ODD) & _MASK for k in range(self.count)]
+        return [(self.first + k * _ODD) & _MASK for k in range(self.length)]
 
 
 Piece = Progression | Sequence[int] | Ids
@@ -48,7 +48,7 @@ class Tokens:
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self.pieces = tuple(pieces)
-        self.count = sum([p.count if isinstance(p, Progression) else len(p) for p in self.pieces])
+        self.count = sum([p.length if isinstance(p, Progression) else len(p) for p in self.pieces])
 
     def __len__(self) -> int:
         return self.count
@@ -181,7 +181,7 @@ class BlockHasher:
         for piece in tokens.pieces:
             if isinstance(piece, Progression):
                 total = self._progression(piece, at, total, hashes)
-                at += piece.count
+                at += piece.length
             elif len(piece):
                 total = (self._few if len(piece) < _FEW else self._many)(piece, at, total, hashes)
                 at += len(piece)
@@ -189,7 +189,7 @@ class BlockHasher:
 
     def _progression(self, piece: Progression, at: int, total: int, hashes: list[int]) -> int:
         # first * sum(f) + ODD * sum((i - at) * f) over the places of the piece, see _grow
-        end, start = at + piece.count, piece.first - at * _ODD
+        end, start = at + piece.length, piece.first - at * _ODD
         constant = total - start * self._sums[at] - self._moments[at]
         first, last = at // self._size, end // self._size
         if last > first:
@@ -199,7 +199,7 @@ class BlockHasher:
             hashes += found.tolist()
         return (constant + start * self._sums[end] + self._moments[end]) & _MASK
 
-    def _few(self, piece: Sequence[int], at: int, total: int, hashes: list[int]) -> int:
+    def _few(self, piece: Sequence[int] | Ids, at: int, total: int, hashes: list[int]) -> int:
         for place, token in enumerate(piece, at):
             total += int(token) * self._factors_list[place]
             if (place + 1) % self._size == 0:

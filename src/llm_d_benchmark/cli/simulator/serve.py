@@ -50,6 +50,7 @@ def serve(
         typer.echo(f"warning: {warning.message}", err=True)
     wanted = None if port == 0 else settings.port or DEFAULT_PORT
     sockets = listen(host, wanted, 1 + settings.replicas)
-    run(settings, sockets, host=host, say=typer.echo)
+    with loaded.locating():
+        run(settings, sockets, host=host, say=typer.echo)
     typer.echo("stopped", err=True)
     return 0

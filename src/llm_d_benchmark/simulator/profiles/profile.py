@@ -30,6 +30,7 @@ class Profile:
             model's, or less where the KV cache holds less. A single sequence always fits.
         kv_cache_tokens: tokens that the KV cache of the whole replica holds.
         source: what the numbers come from.
+        bounded_by: the key to change where ``max_model_len`` is too little.
         request_overhead: seconds from a request's arrival until it is queued.
     """
 
@@ -40,6 +41,7 @@ class Profile:
     max_model_len: int
     kv_cache_tokens: int
     source: str
+    bounded_by: str
     request_overhead: float = 0.0
 
     @property
@@ -129,6 +131,13 @@ def _does_not_fit(config: SimulatorTargetConfig, model: ModelShape, gpu: Hardwar
     enough = next((n for n in _parallel_sizes(model) if kv_cache_bytes(model, gpu, config, n) > 0), None)
     weights = model.parameters * model.weight_bytes
     memory = gpu.memory * config.gpu_memory_utilization
+    usual = SimulatorTargetConfig.model_fields["gpu_memory_utilization"].default
+    if kv_cache_bytes(model, gpu, config.model_copy(update={"gpu_memory_utilization": usual}), tp) > 0:
+        return ConfigError(
+            f"{KEY}.gpu_memory_utilization: {config.gpu_memory_utilization:g} leaves {memory / 2**30:.1f} GiB of each "
+            f"GPU, and the weights of {model.name} on {tp} x {gpu.name} are {weights / tp / 2**30:.1f} GiB of it",
+            advice=f"raise it; {usual:g} is enough",
+        )
     return ConfigError(
         f"{KEY}.tensor_parallel_size: {model.name} does not fit {tp} x {gpu.name}: its weights are "
         f"{weights / 2**30:.1f} GiB and gpu_memory_utilization leaves {memory / 2**30:.1f} GiB of each GPU",
@@ -183,5 +192,15 @@ def _resolved(config: SimulatorTargetConfig, found: ProfileFile) -> Profile:
         max_model_len=wanted or min(found.max_model_len, capacity),
         kv_cache_tokens=capacity,
         source=found.source,
+        bounded_by=_bound(config, found, capacity),
         request_overhead=found.request_overhead,
     )
+
+
+def _bound(config: SimulatorTargetConfig, found: ProfileFile, capacity: int) -> str:
+    """What keeps sequences from being longer."""
+    if config.max_model_len is not None:
+        return f"{KEY}.max_model_len"
+    if capacity >= found.max_model_len:
+        return f"{KEY}.profile"
+    return f"{KEY}.{'profile' if config.num_gpu_blocks is None else 'num_gpu_blocks'}"
