@@ -9,11 +9,12 @@ import pytest
 
 from llm_d_benchmark.analyze.resources import resources
 from llm_d_benchmark.analyze.timeseries import Lines
-from llm_d_benchmark.collect.prometheus import PrometheusCollector, queries_of
+from llm_d_benchmark.collect.prometheus import PrometheusCollector, queries_of, server_of
 from llm_d_benchmark.config.collectors import PrometheusConfig
+from llm_d_benchmark.config.target import SecretSource
 from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.domain.result import Measured
-from tests.collect.prometheus_server import prometheus
+from tests.collect.prometheus_server import PASSWORD, USER, prometheus
 from tests.collect.test_prometheus import collect
 from tests.collect.test_scrape import Page
 
@@ -55,13 +56,22 @@ vllm:num_requests_running{{pod="vllm-0"}} 4
 """
 
 
-def test_machines_containers_and_each_gpu_come_through_prometheus(tmp_path: Path) -> None:
+def test_machines_containers_and_each_gpu_come_through_a_guarded_prometheus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = Page(exporters)
-    with prometheus(tmp_path, urlsplit(page.url).netloc) as url:
-        samples, told, stopped = collect(PrometheusCollector(Endpoint(url), queries_of(PrometheusConfig())), 2.0)
+    monkeypatch.setenv("PROMETHEUS_PASSWORD", PASSWORD)
+    access = PrometheusConfig(username=USER, password=SecretSource(env="PROMETHEUS_PASSWORD"))
+    with prometheus(tmp_path, urlsplit(page.url).netloc, guarded=True) as url:
+        samples, told, stopped = collect(PrometheusCollector(server_of(url, access), queries_of(access)), 2.0)
+        nothing, refused, _ = collect(PrometheusCollector(Endpoint(url), {"up": "up"}), 0.2)
     page.server.shutdown()
     page.server.server_close()
     assert told == []
+    assert not len(nothing)
+    assert [f.code for f in refused] == ["collector_failed"]
+    assert "refused our credentials (401)" in refused[0].message
+    assert "spec.collectors.prometheus.bearer_token" in (refused[0].advice or "")
     end = int(stopped * 1e9)
     found = resources(Lines.of(samples), end - 2 * 10**9, end)
     values = {k: v.value for k, v in found.values.items() if isinstance(v, Measured)}
