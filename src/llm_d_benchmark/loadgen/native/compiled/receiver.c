@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,9 @@
 
 enum { OPEN, CLOSED, RESET };
 enum taken { NOTHING, SOME, FULL, END };
-enum { FIRST_ROOM = 16384, LEAST_ROOM = 4096, FIRST_READS = 64, EVENTS = 256, LAGS = 4096, TURN_NS = 100000, WINDOW_NS = 1000000, MANY = 8, PAUSE_NS = 200000, LONG_AGO_NS = 1000000000 };
+enum { FIRST_ROOM = 16384, LEAST_ROOM = 4096, FIRST_READS = 64, EVENTS = 256, LAGS = 4096 };
+enum { WINDOW_NS = 1000000, MANY = 8, PAUSE_NS = 200000 }; /* so many events in a window are worth a pause after each */
+enum { TURN_NS = 100000, LONG_AGO_NS = 1000000000 };
 
 typedef struct Connection {
     uint64_t id;
@@ -95,13 +98,26 @@ void lc_release(Response *r) {
     }
 }
 
-/* Make an array hold more; 0 where there is no memory. */
-static int grow(void **array, size_t *places, size_t least, size_t each) {
+/* The array with room for more; NULL, and it stays as it was, where there is no memory. */
+static void *grown(void *array, size_t *places, size_t least, size_t each) {
     size_t more = *places ? *places * 2 : least;
-    void *grown = realloc(*array, more * each);
-    if (!grown) return 0;
-    *array = grown;
-    *places = more;
+    void *moved = realloc(array, more * each);
+    if (moved) *places = more;
+    return moved;
+}
+
+/* Room for another read; 0 where there is no memory. */
+static int make_room(Response *r) {
+    if (r->room - r->size < LEAST_ROOM) {
+        char *data = grown(r->data, &r->room, FIRST_ROOM, 1);
+        if (!data) return 0;
+        r->data = data;
+    }
+    if (r->count == r->places) {
+        Read *reads = grown(r->reads, &r->places, FIRST_READS, sizeof *reads);
+        if (!reads) return 0;
+        r->reads = reads;
+    }
     return 1;
 }
 
@@ -132,7 +148,11 @@ static int may_be_over(Connection *c, size_t before) {
 static void tell(Receiver *v, uint64_t id) {
     pthread_mutex_lock(&v->lock);
     int first = v->count == 0;
-    if (v->count < v->places || grow((void **)&v->over, &v->places, EVENTS, sizeof *v->over)) v->over[v->count++] = id;
+    uint64_t *over = v->count < v->places ? v->over : grown(v->over, &v->places, EVENTS, sizeof *over);
+    if (over) {
+        v->over = over;
+        over[v->count++] = id;
+    }
     pthread_mutex_unlock(&v->lock);
     if (first) ring(v->told);
 }
@@ -161,8 +181,7 @@ static int64_t arrival(Receiver *v, const Response *r, struct msghdr *message, i
 static enum taken take(Receiver *v, Connection *c, int *over) {
     char stray[256], control[CMSG_SPACE(sizeof(struct timespec))];
     Response *r = c->response;
-    if (r && r->room - r->size < LEAST_ROOM && !grow((void **)&r->data, &r->room, FIRST_ROOM, 1)) return END;
-    if (r && r->count == r->places && !grow((void **)&r->reads, &r->places, FIRST_READS, sizeof *r->reads)) return END;
+    if (r && !make_room(r)) return END;
     size_t room = r ? r->room - r->size : sizeof stray;
     struct iovec into = {r ? r->data + r->size : stray, room};
     struct msghdr message = {.msg_iov = &into, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
@@ -170,8 +189,8 @@ static enum taken take(Receiver *v, Connection *c, int *over) {
     if (n > 0 && r) {
         size_t before = r->size;
         r->size += (size_t)n;
-        r->reads[r->count] = (Read){r->size, arrival(v, r, &message, now())};
-        r->count++;
+        Read read = {r->size, arrival(v, r, &message, now())};
+        r->reads[r->count++] = read;
         *over |= may_be_over(c, before);
         return (size_t)n == room ? FULL : SOME;
     }
@@ -226,8 +245,11 @@ static void short_turns(void) {
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } wish = {.size = 48, .runtime = TURN_NS};
-    syscall(SYS_sched_setattr, 0, &wish, 0);
+    } mine = {0};
+    if (!syscall(SYS_sched_getattr, 0, &mine, sizeof mine, 0) && mine.policy == SCHED_OTHER) {
+        mine.runtime = TURN_NS;
+        syscall(SYS_sched_setattr, 0, &mine, 0);
+    }
     prctl(PR_SET_TIMERSLACK, 1);
 }
 
@@ -315,9 +337,9 @@ int lc_told(Receiver *v) { return v->told; }
 size_t lc_over(Receiver *v, uint64_t *ids, size_t room) {
     pthread_mutex_lock(&v->lock);
     size_t n = v->count < room ? v->count : room;
-    memcpy(ids, v->over, n * sizeof *ids);
+    for (size_t i = 0; i < n; i++) ids[i] = v->over[i];
     v->count -= n;
-    memmove(v->over, v->over + n, v->count * sizeof *ids);
+    for (size_t i = 0; i < v->count; i++) v->over[i] = v->over[i + n];
     if (!v->count) hear(v->told);
     pthread_mutex_unlock(&v->lock);
     return n;
