@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
+import jsonschema
 import pytest
+
+from llm_d_benchmark.domain.capacity import CapacityPlan
+from llm_d_benchmark.store.comparison_json import from_json, published_schema, to_json
 
 from .command import bench
 
@@ -38,7 +43,10 @@ def test_the_missions_block_runs_as_it_stands(tmp_path):
     done = bench("capacity", "-c", MISSION / "advanced_config.yaml", "-o", "plan", "--no-check", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "from published figures (a roofline), not measured" in done.stdout
-    plan = json.loads((tmp_path / "plan" / "capacity.json").read_text())
+    text = (tmp_path / "plan" / "capacity.json").read_text()
+    plan = json.loads(text)
+    jsonschema.validate(plan, json.loads(published_schema(CapacityPlan)))
+    assert to_json(from_json(text, CapacityPlan)) == text
     assert [r["scenario"] for r in plan["requirements"]] == ["peak_load", "steady_state", "scale_out"]
     assert all(r["feasible"] for r in plan["requirements"])
     assert plan["requirements"][0]["rate"] == pytest.approx(2 * plan["requirements"][1]["rate"])
@@ -49,6 +57,8 @@ def test_the_missions_block_runs_as_it_stands(tmp_path):
     page = (tmp_path / "plan" / "capacity.html").read_text()
     assert "default-src 'none'" in page
     assert 'src="http' not in page
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))  # a chart draws into the element of its id
 
 
 def test_the_missions_use_cases_choose_what_is_made(tmp_path):
@@ -71,6 +81,7 @@ def test_a_plan_from_runs_is_checked_by_the_simulator(tmp_path):
     (option,) = plan["options"]
     assert option["basis"] == "fitted"
     assert option["error"]["value"] < 0.06
+    jsonschema.validate(plan, json.loads(published_schema(CapacityPlan)))
     peak, out = plan["requirements"]
     assert peak["check"]["agrees"], peak["check"]
     assert peak["rate"] == pytest.approx(4 * plan["base_rate"])

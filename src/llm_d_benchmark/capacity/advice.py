@@ -11,12 +11,23 @@ from ..domain.result import Measured
 def recommendations(plan: CapacityPlan) -> list[str]:
     """Of the kinds that ``analysis`` and ``use_cases`` ask for; all of them where these are empty."""
     found: list[str] = []
-    for scenario in dict.fromkeys(r.scenario for r in plan.requirements):
-        rows = [r for r in plan.requirements if r.scenario == scenario]
+    for scenario, rows in _by_scenario(plan).items():
         found += _scenario(plan, scenario, rows)
     if _asks(plan.use_cases, "disaster_recovery"):
         found += _recovery(plan)
     return found
+
+
+def _by_scenario(plan: CapacityPlan) -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for row in plan.requirements:
+        found.setdefault(row.scenario, []).append(row)
+    return found
+
+
+def _best(rows: Sequence[Requirement]) -> Requirement | None:
+    """The cheapest that is feasible; of those without a price the one with the fewest GPUs."""
+    return min((r for r in rows if r.feasible), key=_price, default=None)
 
 
 def _asks(asked: Sequence[str], what: str) -> bool:
@@ -24,16 +35,15 @@ def _asks(asked: Sequence[str], what: str) -> bool:
 
 
 def _scenario(plan: CapacityPlan, scenario: str, rows: Sequence[Requirement]) -> Iterator[str]:
-    feasible = [r for r in rows if r.feasible]
-    if not feasible:
+    best = _best(rows)
+    if best is None:
         yield f"{scenario}: infeasible on every option. {rows[0].option}: {rows[0].reason}."
         return
-    best = min(feasible, key=_price)
     option = next(o for o in plan.options if o.name == best.option)
     if _asks(plan.analysis, "scaling_recommendations"):
         yield _size(scenario, best, option)
     if _asks(plan.analysis, "cost_benefit_analysis") and isinstance(best.cost, Cost):
-        yield from _money(scenario, best, option, feasible)
+        yield from _money(scenario, best, option, [r for r in rows if r.feasible])
 
 
 def _price(r: Requirement) -> tuple[float, int]:
@@ -69,11 +79,13 @@ def _money(scenario: str, best: Requirement, option: Option, feasible: Sequence[
 
 
 def _recovery(plan: CapacityPlan) -> Iterator[str]:
+    """Of the option that is recommended for each scenario; the plan's table has all of them."""
+    best = {name: found.option for name, rows in _by_scenario(plan).items() if (found := _best(rows)) is not None}
     for row in plan.recovery:
-        if row.survives:
+        if row.survives or best.get(row.scenario) != row.option:
             continue
         price = f", ${row.extra_cost_hour.value:,.2f} an hour more" if isinstance(row.extra_cost_hour, Measured) else ""
         yield (
-            f"{row.scenario} on {row.option}: losing a {row.loss} ({row.lost} replicas) at the peak misses the "
+            f"{row.scenario}: losing a {row.loss} ({row.lost} replicas of {row.option}) at the peak misses the "
             f"objectives; {row.replicas} replicas would keep them{price}."
         )

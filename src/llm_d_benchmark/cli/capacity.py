@@ -56,9 +56,10 @@ def capacity(
     if context.invoked_subcommand is not None:
         return None
     from ..domain.errors import ConfigError
-    from ..report.capacity import lines, render_files, to_json
+    from ..report.capacity import lines, render_files
     from ..report.capacity_page import render_html
     from ..runner.capacity import make_plan
+    from ..store.comparison_json import to_json
     from ..store.files import write_text
     from . import arguments as parse
 
@@ -70,7 +71,8 @@ def capacity(
     found = make_plan(loaded.config, runs or [], check=check, say=lambda text: typer.echo(text, err=True))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        for name, text in {**render_files(found), "capacity.html": render_html(found, parse.command_line())}.items():
+        page = {"capacity.json": to_json(found), "capacity.html": render_html(found, parse.command_line())}
+        for name, text in {**page, **render_files(found)}.items():
             write_text(output / name, text)
     typer.echo(to_json(found) if json_output else lines(found), nl=not json_output)
     if output is not None:

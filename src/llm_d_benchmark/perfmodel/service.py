@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, cast
 
 import numpy as np
@@ -56,6 +57,8 @@ class Requests:
 
 
 GRID = 24
+MOST_SKEWED = 0.05
+"""Shape of a gamma distribution of which the parts still tell something."""
 MOST_BUSY = 0.9
 """With prompts, as far as the batch's swing goes: beyond it nothing is steady within minutes."""
 
@@ -91,6 +94,8 @@ class Service(Protocol):
 
 PARTS = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0])
 """A distribution is condensed to the mean of each of these parts: fine where percentiles are asked for."""
+FINE = np.concatenate([np.arange(0, 80, 5), np.arange(80, 99), [99, 99.25, 99.5, 99.75, 100]]) / 100
+"""Finer parts, for what decides alone: the time to the first token is a matter of a few steps, not of a sum of many."""
 SHARES = np.diff(PARTS)
 MIDDLES = (PARTS[1:] + PARTS[:-1]) / 2
 
@@ -115,17 +120,17 @@ class Interference:
 
 
 def condensed(first: FloatArray, later: FloatArray, weights: FloatArray, held: float, stall: float) -> Interference:
-    """Of many kinds of arrival, in the order of ``first``, the means of ``PARTS``."""
+    """Of many kinds of arrival, in the order of ``first``, the means of ``FINE``."""
     order = np.argsort(first)
     first, later, weights = first[order], later[order], weights[order]
-    return Interference(_means(first, weights), _means(later, weights), SHARES, held, stall)
+    return Interference(_means(first, weights, FINE), _means(later, weights, FINE), np.diff(FINE), held, stall)
 
 
-def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Of each of ``PARTS``, in the order of the values."""
+def _means(values: FloatArray, weights: FloatArray, parts: FloatArray) -> FloatArray:
+    """Of each part, in the order of the values."""
     until = np.append(0.0, np.cumsum(weights) / weights.sum())
     area = np.append(0.0, np.cumsum(values * np.diff(until)))
-    return cast(FloatArray, np.diff(np.interp(PARTS, until, area)) / SHARES)
+    return cast(FloatArray, np.diff(np.interp(parts, until, area)) / np.diff(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,26 +159,6 @@ class Slower:
         itl = self.itl_factor
         held, stall = found.held * itl, found.stall * itl
         return Interference(found.first * self.ttft_factor, found.later * itl, found.weights, held, stall)
-
-
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """What requests see at a rate that the replica keeps up with."""
-
-    queue: Queue
-    ttft: Mixture
-    e2e: Mixture
-    tpot: Mixture
-
-    def of(self, metric: str) -> Mixture:
-        """The distribution of ttft, tpot, itl (as tpot) or e2e."""
-        found: Mixture = getattr(self, "tpot" if metric == "itl" else metric)
-        return found
-
-    def at(self, metric: str, statistic: str) -> float:
-        """Seconds of ttft, tpot, itl (as tpot) or e2e: mean, p50, p90, p95, p99, p99.9."""
-        found = self.of(metric)
-        return found.mean if statistic == "mean" else found.quantile(float(statistic[1:]) / 100)
 
 
 def _grid(places: int) -> FloatArray:
@@ -228,14 +213,13 @@ def latencies(service: Service, requests: Requests, rate: float) -> Latencies | 
     swing = apart / max(math.sqrt(apart**2 @ weight), 1e-12)
     waiting = Waiting(weight, waited, np.full(len(batch), queue.decay), swing)
     others = service.interference(float(batch @ weight), requests, rate)
-    e2e, tpot = _whole(requests, first, each, others, waiting)
-    return Latencies(queue, _first(first, others, waiting), e2e, tpot)
+    return Latencies(queue, requests, first, each, others, waiting)
 
 
 def _few(batch: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Batch sizes condensed to the means of ``PARTS``; the last one, of those that wait, stays apart."""
     served = float(weight[:-1].sum())
-    return np.append(_means(batch[:-1], weight[:-1]), batch[-1]), np.append(SHARES * served, weight[-1])
+    return np.append(_means(batch[:-1], weight[:-1], PARTS), batch[-1]), np.append(SHARES * served, weight[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,39 +233,87 @@ class Waiting:
     swing: FloatArray
 
 
-def _first(first: FloatArray, others: Interference, waiting: Waiting) -> Mixture:
-    base = Mixture(_without(first, others), waiting.weight, waiting.waited, waiting.decay)
-    return spread(base, others.first, others.weights)
+@dataclass(frozen=True)
+class Latencies:
+    """What requests see at a rate that the replica keeps up with: ``ttft``, ``e2e`` and ``tpot`` as distributions.
 
-
-def _without(first: FloatArray, others: Interference) -> FloatArray:
-    return np.maximum(first - others.first @ others.weights, 0.0)
-
-
-def _whole(
-    requests: Requests, first: FloatArray, each: FloatArray, others: Interference, waiting: Waiting
-) -> tuple[Mixture, Mixture]:
-    """The whole answer, and its time per further token, for each length of the answer.
-
-    The square of ``others.stall``, which is that of an answer of mean length, grows with the length, so that a short
-    answer is held up more for each of its tokens.
+    Attributes:
+        first, each: s; to the first token and for each further one, by batch size, as ``waiting`` has them.
     """
-    whole, tokens = [], []
-    usual = max(requests.output.mean - 1, 1.0)
-    none = np.zeros(len(each))
-    for output, share in zip(requests.output.values, requests.output.weights, strict=True):
-        more = max(output - 1, 0.0)
-        weight = waiting.weight * share
-        stall = others.stall * math.sqrt(more / usual)
-        held = skewed(others.held * more / usual, stall * math.sqrt(1 - TOGETHER**2))
-        slow = more * each + TOGETHER * stall * waiting.swing
-        later = others.later if more else np.zeros_like(others.later)
-        base = Mixture(_without(first, others) + slow, weight, waiting.waited, waiting.decay)
-        whole.append(spread(spread(base, others.first + later, others.weights), held, SHARES))
-        if more:
-            met = spread(Mixture(slow / more, weight, none, none + 1), later / more, others.weights)
-            tokens.append(spread(met, held / more, SHARES))
-    return joined(whole), joined(tokens or [Mixture(each, waiting.weight, none, none + 1)])
+
+    queue: Queue
+    requests: Requests
+    first: FloatArray
+    each: FloatArray
+    others: Interference
+    waiting: Waiting
+
+    @cached_property
+    def ttft(self) -> Mixture:
+        w = self.waiting
+        return spread(Mixture(self._alone, w.weight, w.waited, w.decay), self.others.first, self.others.weights)
+
+    @cached_property
+    def e2e(self) -> Mixture:
+        """Of each length of the answer."""
+        w, (first, later) = self.waiting, self._met
+        whole = []
+        for more, share in self._answers:
+            slow, held = self._slow(more)
+            base = Mixture(self._alone + slow, w.weight * share, w.waited, w.decay)
+            whole.append(spread(spread(base, first + later * bool(more), SHARES), held, SHARES))
+        return joined(whole)
+
+    @cached_property
+    def tpot(self) -> Mixture:
+        """Of the answers of more than one token."""
+        w, (_, later) = self.waiting, self._met
+        none = np.zeros(len(self.each))
+        tokens = [Mixture(self.each, w.weight, none, none + 1)] if self.requests.output.mean <= 1 else []
+        for more, share in self._answers:
+            if more:
+                slow, held = self._slow(more)
+                met = spread(Mixture(slow / more, w.weight * share, none, none + 1), later / more, SHARES)
+                tokens.append(spread(met, held / more, SHARES))
+        return joined(tokens)
+
+    def of(self, metric: str) -> Mixture:
+        """The distribution of ttft, tpot, itl (as tpot) or e2e."""
+        found: Mixture = getattr(self, "tpot" if metric == "itl" else metric)
+        return found
+
+    def at(self, metric: str, statistic: str) -> float:
+        """Seconds of ttft, tpot, itl (as tpot) or e2e: mean, p50, p90, p95, p99, p99.9."""
+        found = self.of(metric)
+        return found.mean if statistic == "mean" else found.quantile(float(statistic[1:]) / 100)
+
+    @property
+    def _alone(self) -> FloatArray:
+        """Seconds to the first token without the prompts of others."""
+        return np.maximum(self.first - self.others.first @ self.others.weights, 0.0)
+
+    @cached_property
+    def _met(self) -> tuple[FloatArray, FloatArray]:
+        """What the prompts of others do, condensed to ``PARTS``: for the sum of many steps that is enough."""
+        o = self.others
+        return _means(o.first, o.weights, PARTS), _means(o.later, o.weights, PARTS)
+
+    @property
+    def _answers(self) -> list[tuple[float, float]]:
+        """Tokens after the first, and the probability of so many."""
+        output = self.requests.output
+        return [(max(tokens - 1, 0.0), share) for tokens, share in zip(output.values, output.weights, strict=True)]
+
+    def _slow(self, more: float) -> tuple[FloatArray, FloatArray]:
+        """Seconds for further tokens by batch size, and the deviations from that by ``PARTS``.
+
+        The square of ``others.stall``, which is that of an answer of mean length, grows with the length, so that a
+        short answer is held up more for each of its tokens.
+        """
+        usual = max(self.requests.output.mean - 1, 1.0)
+        stall = self.others.stall * math.sqrt(more / usual)
+        held = skewed(self.others.held * more / usual, stall * math.sqrt(1 - TOGETHER**2))
+        return more * self.each + TOGETHER * stall * self.waiting.swing, held
 
 
 def joined(parts: Sequence[Mixture]) -> Mixture:
@@ -302,7 +334,6 @@ def skewed(mean: float, deviation: float) -> FloatArray:
     """
     if deviation <= 1e-6 * mean:
         return np.zeros(len(SHARES))
-    shape = (mean / deviation) ** 2
-    values = gammaincinv(shape, MIDDLES) * mean / shape
+    values = gammaincinv(max((mean / deviation) ** 2, MOST_SKEWED), MIDDLES)
     values -= values @ SHARES
     return cast(FloatArray, values * (deviation / math.sqrt(values**2 @ SHARES)))

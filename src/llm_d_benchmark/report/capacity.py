@@ -1,4 +1,4 @@
-"""A capacity plan as JSON, CSV, lines for a terminal, and a self-contained page."""
+"""The tables of a capacity plan as JSON and CSV, and the plan as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -7,30 +7,16 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from pydantic import TypeAdapter
-
 from ..domain.capacity import CapacityPlan, Cost, Requirement
 from ..domain.result import Absent, Measured, Scalar
 from .format import DASH, digits
 
 ROOFLINE = "from published figures (a roofline), not measured"
+LEGEND = (
+    "needed: replicas that keep the objectives, without any margin; simulated: as the simulator finds;\n"
+    "replicas: planned, with headroom, imbalance and spare ones; util, SLOs and $: of these"
+)
 OUTPUTS = ("capacity_matrix", "scaling_curves", "cost_projections")
-
-
-def to_json(plan: CapacityPlan) -> str:
-    """The whole plan with every number in full."""
-    data = TypeAdapter(CapacityPlan).dump_python(plan, mode="json")
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
-
-
-def from_json(text: str) -> CapacityPlan:
-    """Read a plan back.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found: CapacityPlan = TypeAdapter(CapacityPlan).validate_json(text)
-    return found
 
 
 def wanted(plan: CapacityPlan, output: str) -> bool:
@@ -39,9 +25,9 @@ def wanted(plan: CapacityPlan, output: str) -> bool:
 
 
 def render_files(plan: CapacityPlan) -> Mapping[str, str]:
-    """Name and text of each data file: capacity.json, and JSON and CSV of each output that is asked for."""
+    """Name and text of each table: JSON and CSV of each output that is asked for."""
     tables = {"capacity_matrix": _matrix(plan), "scaling_curves": _curves(plan), "cost_projections": _costs(plan)}
-    files = {"capacity.json": to_json(plan)}
+    files: dict[str, str] = {}
     for name in OUTPUTS:
         if wanted(plan, name):
             files[f"{name}.json"] = json.dumps(tables[name], indent=2, allow_nan=False) + "\n"
@@ -164,6 +150,7 @@ def lines(plan: CapacityPlan) -> str:
     rows = [header, *(_line(r) for r in plan.requirements)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     out += ["", *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)]
+    out += ["", LEGEND]
     out += _said("infeasible", [f"{r.scenario} on {r.option}: {r.reason}" for r in plan.requirements if not r.feasible])
     outside = {f"{r.option}: {text}" for r in plan.requirements for text in r.extrapolated}
     out += _said("extrapolated", sorted(outside))

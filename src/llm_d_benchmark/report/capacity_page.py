@@ -28,6 +28,8 @@ def render_html(plan: CapacityPlan, command: str = "") -> str:
     sections = [_requirements(plan)]
     if plan.recommendations:
         sections.append(Section("Recommendations", "recommendations", items=plan.recommendations))
+    if days := [f for i, r in enumerate(plan.requirements) if (f := _day(r, i)) is not None]:
+        sections.append(Section("Over a day", "days", figures=days))
     sections.append(Section("Objectives", "objectives", tables=[_objectives(plan)]))
     if any(r.check for r in plan.requirements):
         sections.append(_checks(plan))
@@ -58,7 +60,7 @@ def _verdict(plan: CapacityPlan) -> Verdict:
         if missing
         else f"{len(scenarios)} scenarios can be served within the objectives."
     )
-    return Verdict(word, tone, " ".join([sentence, *plan.warnings]))
+    return Verdict(word, tone, " ".join([sentence, *(f"{w[:1].upper()}{w[1:]}." for w in plan.warnings)]))
 
 
 def _requirements(plan: CapacityPlan) -> Section:
@@ -81,11 +83,9 @@ def _requirements(plan: CapacityPlan) -> Section:
     header: list[Html] = ["Scenario", "Option", "Requests/s", "Tokens/s", "Needed", "Simulated", "Replicas", "GPUs",
                           "Utilisation", "SLOs met", "Score"]  # fmt: skip
     caption = f"At the peak. Needed and simulated: {BEFORE}. Replicas: with them."
-    day = [f for i, r in enumerate(plan.requirements) if (f := _day(r, i)) is not None]
     return Section(
         "What each scenario needs",
         "requirements",
-        figures=day,
         tables=[HtmlTable("Requirements", caption, header, rows, 2)],
         items=_caveats(plan),
     )
@@ -131,7 +131,11 @@ def _objectives(plan: CapacityPlan) -> HtmlTable:
 
 
 def _number(value: Scalar) -> str:
-    return DASH if isinstance(value, Absent) else quantity(value.value, value.unit)
+    if isinstance(value, Absent):
+        return DASH
+    if value.unit == "USD/token":
+        return f"${digits(value.value * 1e6)} for 10⁶ tokens"
+    return quantity(value.value, value.unit)
 
 
 def _why(o: Outlook) -> str:
@@ -189,7 +193,7 @@ def _matrix(plan: CapacityPlan) -> Section:
         "hovertemplate": "%{x}, load %{y}: %{z} GPUs<extra></extra>",
     }
     figure = Figure(
-        "matrix",
+        "matrix-heat",
         "GPUs by load and option",
         "Empty: infeasible.",
         [heat],

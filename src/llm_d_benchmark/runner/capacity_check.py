@@ -21,6 +21,8 @@ from ..simulator.virtual import VirtualLoop, VirtualReplica
 PEAK_SECONDS = 600.0
 WARM_UP = 0.2
 """Part of the load's length that comes before it, to fill the replicas, and is not counted."""
+GROWTH = 4.0
+"""Standard deviations of the arrivals of half the load: a queue that has grown by more than these in it is no accident."""
 ENOUGH = 5000
 """Requests for the percentiles: requests are spread at random, so that each replica is like every other, and as many
 replicas are simulated as give so many."""
@@ -105,7 +107,7 @@ def _value(slo: Slo, seen: FloatArray) -> float:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One replica: ``seen`` has the rows ttft, e2e and output tokens of n requests; ``waiting`` at the end of the load;
-    ``growing``: the queue was longer at the end than a steady one would be."""
+    ``growing``: the queue has grown over the second half of the load more than a steady one would."""
 
     seen: FloatArray
     waiting: int
@@ -133,7 +135,8 @@ def simulate(what: Simulated, rate: float, rng: np.random.Generator) -> Seen:
         pass
     seen = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     seen[:2] += what.overhead
-    return Seen(seen, end[0], end[0] > 2 * middle[0] + 0.05 * len(arrivals))
+    half = len(arrivals) / 2
+    return Seen(seen, end[0], end[0] - middle[0] > GROWTH * half**0.5)
 
 
 def _watch(loop: VirtualLoop, replica: VirtualReplica, end: float) -> tuple[list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""regression.json, comparison.json, trend.json, study.json, advice on a run: types as JSON, and their schemas."""
+"""regression.json, comparison.json, trend.json, study.json, advice, capacity.json: types as JSON, and their schemas."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..domain.capacity import CapacityPlan
 from ..domain.comparison import COMPARISON_SCHEMA_VERSION, Comparison, History, RegressionResult
 from ..domain.errors import StoreError
 from ..domain.study import RunAdvice, StudyResult
 
-T = TypeVar("T", RegressionResult, Comparison, History, StudyResult, RunAdvice)
+T = TypeVar("T", RegressionResult, Comparison, History, StudyResult, RunAdvice, CapacityPlan)
 SCHEMA_FILES: Mapping[type[Any], str] = MappingProxyType(
     {
         RegressionResult: "regression-1.schema.json",
@@ -22,6 +23,7 @@ SCHEMA_FILES: Mapping[type[Any], str] = MappingProxyType(
         History: "trend-1.schema.json",
         StudyResult: "study-1.schema.json",
         RunAdvice: "advice-1.schema.json",
+        CapacityPlan: "capacity-1.schema.json",
     }
 )
 SCHEMA_BASE = "https://llm-d.io/schemas/llm-d-benchmark/"
@@ -31,7 +33,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def to_json(value: RegressionResult | Comparison | History | StudyResult | RunAdvice) -> str:
+def to_json(value: RegressionResult | Comparison | History | StudyResult | RunAdvice | CapacityPlan) -> str:
     """JSON text with every number in full."""
     data = _adapter(type(value)).dump_python(value, mode="python")
     return json.dumps(data, indent=2, allow_nan=False, default=_plain) + "\n"
