@@ -78,11 +78,15 @@ class Replica:
         answer.gone = self._gone
         if self._end is None:
             self._begin(arrived)
+            self._set_alarm()
 
     def catch_up(self, wall: int) -> None:
         """Finish the steps that ended before this moment (monotonic ns), if their alarm has not been heard yet."""
+        before = self._end
         while self._end is not None and self._clock.wall(self._end) <= wall:
             self._emit(self._end)
+        if self._end != before:
+            self._set_alarm()
 
     def close(self) -> None:
         self._alarm.close()
@@ -109,17 +113,17 @@ class Replica:
             self._end = None
             return
         self._end = float(ends[0])
-        self._alarm.set(self._clock.wall(self._end))
         self._prepare()
 
+    def _set_alarm(self) -> None:
+        if self._end is not None:
+            self._alarm.set(self._clock.wall(self._end))
+
     def _due(self) -> None:
-        if self._end is None:
-            return
-        at = self._clock.wall(self._end)
-        if monotonic_ns() < at:
-            self._alarm.set(at)
-        else:
-            self._emit(self._end)
+        before = self._end
+        self.catch_up(monotonic_ns())
+        if self._end == before:  # it rang too early
+            self._set_alarm()
 
     def _prepare(self) -> None:
         """Encode what can be before the step under way has ended: the tokens of streams that go on after it."""
