@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -30,6 +31,8 @@ PARTS = "results_wid*"
 """What each user's thread writes when it has ended; ``results.json`` joins them at the very end."""
 
 BLOCK = 1 << 18
+KEPT = 1 << 25
+"""Bytes of a file that is being read that stay in memory."""
 _BETWEEN = b'}, {"response": '
 """Between two rows as Python's json writes them. No string can hold it: a quote within one is escaped."""
 _RESPONSE = re.compile(rb'"response": \{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\}')
@@ -150,19 +153,26 @@ def _blocks(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def _arrays(path: Path) -> Iterator[bytearray]:
-    """The rows of a file as JSON arrays of bounded size: its one array, parted between rows in place."""
-    rest, first = bytearray(), True
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(BLOCK):
-            rest += chunk
-            cut = rest.rfind(_BETWEEN)
-            if cut < 0:
-                continue
-            rest[cut + 1 : cut + 3] = b"]["
-            yield rest[max(0, rest.find(b"[")) if first else 0 : cut + 2]  # it may be within {"results": [...], ...}
-            rest, first = rest[cut + 2 :], False
-    yield rest[max(0, rest.find(b"[")) if first else 0 : rest.rfind(b"]") + 1]
+def _arrays(path: Path) -> Iterator[memoryview]:
+    """The rows of a file as JSON arrays of bounded size: its one array, parted between rows in a copy-on-write map."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as data,
+        memoryview(data) as view,
+    ):
+        start, end = max(0, data.find(b"[")), data.rfind(b"]") + 1  # the array may be within {"results": [...], ...}
+        kept = 0
+        while (at := data.find(_BETWEEN, start + BLOCK)) >= 0:
+            data[at + 1 : at + 3] = b"]["
+            with view[start : at + 2] as block:
+                yield block
+            start = at + 2
+            if start - kept > KEPT:
+                pages = (start - kept) // mmap.PAGESIZE * mmap.PAGESIZE
+                data.madvise(mmap.MADV_DONTNEED, kept, pages)
+                kept += pages
+        with view[start:end] as block:
+            yield block
 
 
 def _read(files: list[Path]) -> _Rows:
@@ -193,7 +203,7 @@ class _Reader:
         self._count, self._last = 0, -1
         self._seconds: float | None = None
 
-    def add(self, block: bytearray) -> None:
+    def add(self, block: memoryview) -> None:
         """Raises ValueError where the rows of a request do not follow one another."""
         rows = self._decoder.decode(block)
         if not rows:
@@ -214,7 +224,7 @@ class _Reader:
             self._failures(block)
         self._count += len(rows)
 
-    def _failures(self, block: bytearray) -> None:
+    def _failures(self, block: memoryview) -> None:
         outcomes = self._outcomes.decode(block)
         self._seconds = outcomes[0].exp_duration if self._seconds is None else self._seconds
         bad = [i for i, o in enumerate(outcomes) if not o.ok]
