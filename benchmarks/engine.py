@@ -1,6 +1,8 @@
 """CPU per streamed chunk against a bare C client, and the client's error against the server's own log.
 
-    python -m benchmarks.engine [PAIRS]
+    python -m benchmarks.engine [PAIRS [auto|python]]
+
+The last is the native generator's receiver; ``auto`` is the one in C where it was built.
 
 Server on core 0, client on core 1, paced: TTFT 50 ms, a chunk every 10 ms, 64 chunks. Each pair runs the C client and
 the whole engine one after the other on the same server, in alternating order; the ratio is taken within a pair.
@@ -32,7 +34,7 @@ def engine(server: Server, streams: int, requests: int, out: Path, receiver: str
     """One run of the whole engine in a process of its own on the client's core; what it says of itself, and ``others``:
     the share of the core that was used by somebody else meanwhile (its own start and end included)."""
     command = [sys.executable, "-m", "benchmarks.client", server.url, str(streams), str(requests), str(out)]
-    command += [receiver]
+    command.append(receiver)
     busy, began = busy_seconds(CLIENT_CORE), time.monotonic()
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(CLIENT_CORE)
@@ -46,24 +48,24 @@ def records_of(folder: Path) -> Records:
     return Records.concat([r for part in sorted((folder / "records").glob("*.parquet")) for r in read_records(part)])
 
 
-def pair(server: Server, streams: int, engine_first: bool) -> tuple[float, Mapping[str, Any], Errors]:
+def pair(server: Server, streams: int, engine_first: bool, receiver: str) -> tuple[float, Mapping[str, Any], Errors]:
     """CPU us per chunk of the C client, the engine's own account, and the engine's errors."""
     requests = streams * ROUNDS
     bare = 0.0 if engine_first else bare_client(server, streams, requests)["cpu_us_chunk"]
     with tempfile.TemporaryDirectory() as folder:
         server.reset()
-        said = engine(server, streams, requests, Path(folder))
+        said = engine(server, streams, requests, Path(folder), receiver)
         errors = client_errors(records_of(Path(said["folder"])), server.dump())
     if engine_first:
         bare = bare_client(server, streams, requests)["cpu_us_chunk"]
     return bare, said, errors
 
 
-def level(server: Server, streams: int, pairs: int) -> bool:
+def level(server: Server, streams: int, pairs: int, receiver: str) -> bool:
     """Measure one level and print it; whether all limits hold in the medians."""
     ratios, cpus, bares, ttft, itl = [], [], [], [], []
     for k in range(pairs):
-        bare, said, errors = pair(server, streams, k % 2 == 1)
+        bare, said, errors = pair(server, streams, k % 2 == 1, receiver)
         bares.append(bare)
         cpus.append(said["cpu_us_chunk"])
         ratios.append(said["cpu_us_chunk"] / bare)
@@ -87,25 +89,25 @@ def level(server: Server, streams: int, pairs: int) -> bool:
     return middle[2] <= LIMIT_RATIO and middle[3] < LIMIT_TTFT_MS and middle[4] < LIMIT_ITL_MS
 
 
-def accurate(server: Server, streams: int) -> bool:
+def accurate(server: Server, streams: int, receiver: str) -> bool:
     """Whether three runs at this level keep the error limits in the median."""
     found = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
             server.reset()
-            said = engine(server, streams, streams * 8, Path(folder))
+            said = engine(server, streams, streams * 8, Path(folder), receiver)
             found.append(client_errors(records_of(Path(said["folder"])), server.dump()))
     ttft, itl = (statistics.median(getattr(e, name) for e in found) for name in ("ttft_p99", "itl_p99"))
     print(f"  {streams:5} streams on one client core: p99 error ttft {ttft:5.2f} itl {itl:5.2f} ms", flush=True)
     return ttft < LIMIT_TTFT_MS and itl < LIMIT_ITL_MS
 
 
-def main(pairs: int = PAIRS) -> bool:
+def main(pairs: int = PAIRS, receiver: str = "auto") -> bool:
     with mock_server() as server:
-        held = [level(server, streams, pairs) for streams in LEVELS]
+        held = [level(server, streams, pairs, receiver) for streams in LEVELS]
         largest = 0
         for streams in (768, 1024, 1280, 1536, 1792, 2048):
-            if not accurate(server, streams):
+            if not accurate(server, streams, receiver):
                 break
             largest = streams
         print(f"largest level within the error limits on one client core: {largest} streams", flush=True)
@@ -113,4 +115,4 @@ def main(pairs: int = PAIRS) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(*map(int, sys.argv[1:])) else 1)
+    sys.exit(0 if main(*map(int, sys.argv[1:2]), *sys.argv[2:3]) else 1)
