@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ def write_records(records: Records, path: Path) -> None:
     table = arrow.Table.from_arrays(arrays, schema=arrow.Schema(fields, metadata={"records_schema": SCHEMA_VERSION}))
     encoded = io.BytesIO()
     # Times hardly ever repeat: a dictionary of them takes several times as long and makes the file larger.
-    lists = {(c.name, "list", ""): False for c in RECORD_COLUMNS if c.kind is Kind.RAGGED}
+    lists: dict[str | Sequence[str], bool] = {
+        (c.name, "list", ""): False for c in RECORD_COLUMNS if c.kind is Kind.RAGGED
+    }
     arro3.io.write_parquet(table, encoded, compression="zstd(1)", column_dictionary_enabled=lists)
     write_bytes(path, encoded.getbuffer())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Streams:
         start = self._bits.state
         self._counter = [int(n) for n in start["state"]["counter"]]
         held = {"counter": self._counter, "key": [int(n) for n in start["state"]["key"]]}
-        self._start = {**start, "state": held, "buffer": [int(n) for n in start["buffer"]]}
+        self._start: Any = {**start, "state": held, "buffer": [int(n) for n in start["buffer"]]}
 
     def at(self, *position: int) -> np.random.Generator:
         """The stream at ``position``: up to three numbers (stage, session, ...). Valid until the next call."""
