@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -14,6 +15,7 @@ from llm_d_benchmark.domain.result import Claim
 from llm_d_benchmark.domain.study import Gain, RunAdvice, Settings, StudyResult
 from llm_d_benchmark.explore.conclude import Facts, conclude
 from llm_d_benchmark.explore.flags import Diagnosed, hypotheses
+from llm_d_benchmark.explore.ledger import Ledger
 from llm_d_benchmark.explore.plan import Plan, plan_of
 from llm_d_benchmark.report.explore import render_lines, render_study
 from llm_d_benchmark.report.hypotheses import advice_lines
@@ -64,6 +66,18 @@ async def test_where_nothing_is_better_the_present_one_is_kept() -> None:
     found = (await study(asked, bench)).recommendation
     assert (found.trial, found.sure) == (None, False)
     assert found.message == "keep the present configuration: no finalist is better than it beyond the noise"
+
+
+async def test_one_failed_run_of_the_last_comparison_decides_nothing() -> None:
+    asked = plan(SPACE, finalist_runs=4, finalists=1)
+    bench = Bench(served, noise=0.01, present={"batch_size": 16, "concurrency": 16, "temperature": 0.1})
+    explorer = await explored(asked, bench)
+    at = next(i for i, r in enumerate(explorer.ledger.runs) if r.purpose == "final" and r.settings is None)
+    runs = [replace(r, state="failed", values={}) if i == at else r for i, r in enumerate(explorer.ledger.runs)]
+    found = conclude(asked, Ledger(runs), FACTS)
+    assert found.recommendation.trial is None
+    assert all(f.feasible for f in found.finalists)
+    assert [g.rounds for f in found.finalists for g in f.gains] == [3]
 
 
 async def test_where_nothing_keeps_the_limits_it_is_said_plainly() -> None:

@@ -72,8 +72,9 @@ def test_what_cannot_be_explored_is_refused() -> None:
 def test_a_key_goes_by_its_last_part_where_that_is_enough() -> None:
     first, second = (f"spec.benchmark.load_generators.{i}.config.top_k" for i in (0, 1))
     cache = "spec.target.simulator.enable_prefix_caching"
-    found = plan({first: [1, 2], second: [1, 2], cache: [True, False], KEY: {"values": [0.0, 0.1], "when": {cache: [True]}}},
-                 forbidden=[{cache: False, first: 2}])  # fmt: skip
+    noise = {"values": [0.0, 0.1], "when": {cache: [True]}}
+    space = {first: [1, 2], second: [1, 2], cache: [True, False], KEY: noise}
+    found = plan(space, forbidden=[{cache: False, first: 2}])
     assert [d.name for d in found.space.dimensions] == [first, second, "enable_prefix_caching", "step_noise"]
     assert found.space.dimensions[3].when == {"enable_prefix_caching": (True,)}
     assert [(d.present, d.key) for d in found.space.dimensions[2:]] == [(True, cache), (0.0, KEY)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -45,8 +45,12 @@ def _percent(fraction: float) -> str:
     return f"{fraction * 100:+.1f} %" if abs(fraction) < 10 else f"x{fraction + 1:.3g}"
 
 
-def gain_text(gain: Gain) -> str:
-    return f"{gain.metric} {_percent(gain.gain)} ({limits_text(gain.low, gain.high, True)})"
+def gains_text(gains: Sequence[Gain]) -> str:
+    """Of several objectives each with its name."""
+    said = [f"{_percent(g.gain)} ({limits_text(g.low, g.high, True)})" for g in gains]
+    if len(said) > 1:
+        said = [f"{g.metric} {text}" for g, text in zip(gains, said, strict=True)]
+    return "; ".join(said) or DASH
 
 
 def subtitle(s: StudyResult) -> str:
@@ -129,10 +133,10 @@ def _verdict(r: Recommendation) -> Verdict:
 
 
 def _why(r: Recommendation) -> list[str]:
-    found = [*r.why, *([f"Left as it is: {', '.join(r.leave)}"] if r.leave and r.settings else [])]
+    found = list(r.why)
     found += [f"Runner-up: {r.runner_up}"] if r.runner_up else []
     found += [f"Binding limit: {r.binding}"] if r.binding else []
-    found += [f"Rests on the runs {', '.join(r.evidence)}"] if r.evidence else []
+    found += [f"Rests on {len(r.evidence)} runs, {r.evidence[0]} first; each is linked below"] if r.evidence else []
     return found
 
 
@@ -146,15 +150,14 @@ def _finalists(s: StudyResult) -> list[HtmlTable]:
     if not s.finalists:
         return []
     metrics = list(s.finalists[0].values)
-    header: list[Html] = ["Configuration", *metrics, "Keeps limits", "Better than the present one by", "Runs"]
+    header: list[Html] = ["Configuration", *metrics, "Keeps limits", "Runs", "Better by"]
     rows: Rows = [
         [settings_text(f.settings), *(value(f.values[m]) for m in metrics),
-         _MARKS["feasible"] if f.feasible else _MARKS["infeasible"], "; ".join(map(gain_text, f.gains)) or DASH,
-         _links(f.runs)]
+         _MARKS["feasible"] if f.feasible else _MARKS["infeasible"], _links(f.runs), gains_text(f.gains)]
         for f in s.finalists
     ]  # fmt: skip
-    caption = "Means over the rounds, best first; limits of the gains are simultaneous over the finalists."
-    return [HtmlTable("The last comparison", caption, header, rows)]
+    caption = "Means over the rounds, best first; better than the present one by, with limits simultaneous over all."
+    return [HtmlTable("The last comparison", caption, header, rows, words=True)]
 
 
 def _links(runs: object) -> Markup:

@@ -170,7 +170,10 @@ def gain_figure(s: StudyResult) -> Sequence[Figure]:
     rows = [(f, g) for f in s.finalists for g in f.gains][::-1]
     if not rows:
         return []
-    names = [f"{g.metric} · " + ", ".join(f"{k}={v}" for k, v in f.settings.items()) for f, g in rows]
+    several = len(s.objectives) > 1
+    names = ["<br>".join([*([g.metric] if several else []), *(f"{k}={v}" for k, v in f.settings.items())])
+             for f, g in rows]  # fmt: skip
+    lines = max(name.count("<br>") + 1 for name in names)
     trace: Json = {
         "type": "scatter",
         "mode": "markers",
@@ -208,7 +211,7 @@ def gain_figure(s: StudyResult) -> Sequence[Figure]:
                 xaxis=axis("better by, %", rangemode="normal"), yaxis=axis("", type="category"), shapes=[zero],
                 showlegend=False,
             ),
-            height=110 + 34 * len(rows),
+            height=110 + (20 + 14 * lines) * len(rows),
             wide=True,
         )
     ]  # fmt: skip
