@@ -11,7 +11,6 @@ from ..domain.records import MISSING
 from .api import RunInput
 
 _S = 1_000_000_000
-_OF_TOOLS = ("told", "known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +94,7 @@ def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None
     if ends:
         start = max(int(e.data["window_start"]) for e in ends)
         end = min(int(e.data["window_end"]) for e in ends)
-        told, known = (next((e.data[k] for e in ends if isinstance(e.data.get(k), Mapping)), {}) for k in _OF_TOOLS)
-        whole = len(ends) >= len(starts)
+        whole, told, known = len(ends) >= len(starts), _of_tool(ends, "told"), _of_tool(ends, "known")
         return StageWindow(index, generator, plan, start, max(start, end), whole, told, known=known)
     begun = max(int(e.data.get("start", e.time)) for e in starts)
     start = begun + round(float(plan.get("warmup") or 0.0) * _S)
@@ -104,6 +102,10 @@ def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None
     if plan.get("duration") is not None:
         end = min(end, start + round(float(plan["duration"]) * _S))
     return StageWindow(index, generator, plan, start, max(start, end), False)
+
+
+def _of_tool(ends: list[Event], name: str) -> Mapping[str, Any]:
+    return next((e.data[name] for e in ends if isinstance(e.data.get(name), Mapping)), {})
 
 
 def _last_times(run: RunInput, stages: set[int]) -> dict[int, int]:
