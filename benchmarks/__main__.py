@@ -7,6 +7,7 @@ import sys
 from benchmarks import (
     analyze_million,
     engine,
+    explore_search,
     kits,
     memory,
     parse_results,
@@ -34,6 +35,8 @@ def main() -> int:
     held.append(simulator_clocks.main())
     print("the simulator's server", flush=True)
     held.append(simulator_server.main())
+    print("searches where everything is known", flush=True)
+    held.append(explore_search.main())
     print("the kits' examples against the native generator", flush=True)
     kits.main()
     return 0 if all(held) else 1
