@@ -80,7 +80,10 @@ def cases(many: int, seed: int) -> list[Case]:
     """A random choice of the full grid."""
     grid = list(itertools.product(REPLICAS, LENGTHS, METRICS, TIGHTNESS, SIZES))
     random.Random(seed).shuffle(grid)
-    return [Case(*replica, *lengths, *rest) for replica, lengths, *rest in grid[:many]]
+    return [
+        Case(profile, gpus, prompt, answer, metric, tightness, worth)
+        for (profile, gpus), (prompt, answer), metric, tightness, worth in grid[:many]
+    ]
 
 
 class Kept:
@@ -163,13 +166,13 @@ def summary(found: list[tuple[Case, float, CrossCheck | None]]) -> str:
         ("prompt + answer", lambda c: f"{c.prompt} + {c.answer}"),
         ("objective", lambda c: c.metric),
         ("replica", lambda c: c.profile),
-        ("all", lambda c: "100 cases"),
+        ("all", lambda _: "cases"),
     ):
         for value in sorted({pick(c) for c, _, _ in found}):
-            seen = [s for c, _, s in found if s is not None and pick(c) == value]
-            agree = sum(s.agrees for s in seen)
-            same = sum(s.simulated == s.planned for s in seen)
-            lines.append(f"| {name} {value} | {agree} of {len(seen)} | {same} | {len(seen) - agree} |")
+            mine = [s for c, _, s in found if s is not None and pick(c) == value]
+            agree = sum(s.agrees for s in mine)
+            same = sum(s.simulated == s.planned for s in mine)
+            lines.append(f"| {name}: {value} | {agree} of {len(mine)} | {same} | {len(mine) - agree} |")
     for case, limit, seen in found:
         if seen is not None and not seen.agrees:
             rows = ", ".join(f"{r.replicas}: {r.values[case.metric]:.4g}" for r in seen.rows if r.values)

@@ -13,9 +13,10 @@ from llm_d_benchmark.capacity.plan import LOADS, Question, plan, size
 from llm_d_benchmark.capacity.scaling import LINEAR, Scaling, fit_scaling
 from llm_d_benchmark.config.blocks import CapacityPlanning, Slo
 from llm_d_benchmark.config.simulator import SimulatorTargetConfig
+from llm_d_benchmark.domain.capacity import CheckRow
 from llm_d_benchmark.domain.result import Absent, Measured
 from llm_d_benchmark.perfmodel.service import Lengths, Requests
-from llm_d_benchmark.runner.capacity_check import Simulated, cross_check
+from llm_d_benchmark.runner.capacity_check import Simulated, compare, cross_check, try_count
 from llm_d_benchmark.simulator.profiles import load_profile
 
 CHAT = Requests(Lengths.fixed(500), Lengths.fixed(150))
@@ -167,6 +168,8 @@ def test_scaling_law_is_found_again_and_needs_four_counts():
         ("llama-3.1-8b/h100", CHAT, P95, 150.0),
         ("llama-3.1-8b/h100", Requests(Lengths.fixed(1500), Lengths.fixed(100)), ("p95_ttft", "<200ms"), 40.0),
         ("llama-3.1-8b/l40s", Requests(Lengths.fixed(300), Lengths.fixed(60)), ("p99_latency", "<6s"), 20.0),
+        ("llama-3.1-8b/l40s", Requests(Lengths.fixed(4000), Lengths.fixed(100)), ("p95_tpot", "<150ms"), 6.0),
+        ("qwen3-30b-a3b/h100", Requests(Lengths.fixed(4000), Lengths.fixed(100)), ("p95_latency", "<4s"), 8.0),
     ],
 )
 def test_the_simulator_agrees_within_a_replica(profile, requests, objective, rate):
@@ -178,6 +181,25 @@ def test_the_simulator_agrees_within_a_replica(profile, requests, objective, rat
     check = cross_check(what, q.slos, row.rate, row.needed)
     assert check.agrees, check.message
     assert [r.replicas for r in check.rows][-1] == row.needed + 1
+
+
+def test_a_queue_that_grows_steadily_is_not_taken_for_a_steady_one():
+    """A latency that does not wait for a place, TPOT, holds however long the queue gets."""
+    config = SimulatorTargetConfig(profile="llama-3.1-8b/h100")
+    found = load_profile(config)
+    what = Simulated(found.cost, limits_of(config, found), CHAT, seconds=60.0)
+    over = 2 * candidate().replica.capacity
+    row = try_count(what, [slo("p95_tpot", "<1s")], over, 1)
+    assert row.values["p95_tpot"] < 1
+    assert not row.holds
+    assert try_count(what, [slo("p95_tpot", "<1s")], over / 4, 1).holds
+
+
+def test_two_replicas_apart_is_no_agreement():
+    def holds_from(fewest):
+        return lambda n: CheckRow(n, n >= fewest, {})
+
+    assert [compare(7, 1.0, holds_from(n)).agrees for n in (5, 6, 7, 8, 9)] == [False, True, True, True, False]
 
 
 def test_a_difference_is_told():

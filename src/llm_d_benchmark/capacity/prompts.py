@@ -110,7 +110,7 @@ def chain(steps: FloatArray, fit: int, rate: float) -> PromptChain:
     seconds = steps[np.minimum(states, fit)]
     arrivals = np.moveaxis(poisson(rate * seconds, STATES), 0, 1)  # [n, waiting, arrive]
     moves = np.zeros_like(arrivals)
-    for q in states:
+    for q in range(STATES + 1):
         left = max(q - fit, 0)
         moves[:, q, left:] = arrivals[:, q, : STATES + 1 - left]
     moves[:, :, -1] += 1 - moves.sum(axis=2)
