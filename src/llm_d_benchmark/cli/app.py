@@ -46,7 +46,7 @@ app = typer.Typer(
     "Start with:  llm-d-benchmark run --target local   (a real small model on this machine)\n\n"
     "or:          llm-d-benchmark run --url http://HOST:8000 --model NAME\n\n"
     "Exit codes: 0 ok, 2 configuration or usage, 3 SLO failed, 4 regression, 5 target failed, "
-    "6 generator failed or no data, 7 invalid (client-limited), 130 interrupted.",
+    "6 generator failed or no data, 7 invalid (client-limited, or other lengths than asked for), 130 interrupted.",
 )
 app.command("run")(run.run)
 app.command("analyze")(analyze.analyze)
