@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import socket
@@ -310,6 +311,37 @@ def test_closing_while_answers_come_leaves_nothing_behind(receiver: CompiledRece
         body.pieces()
         server.close()
     until(lambda: descriptors() <= before)
+
+
+def test_what_is_closed_is_gone_without_the_garbage_collector(receiver: CompiledReceiver) -> None:
+    """It is off while load is on."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            connection, server = opened(receiver)
+            connection.send(Told(), b"?")
+            connection.close()
+            server.close()
+        del connection
+        assert not [o for o in gc.get_objects() if isinstance(o, CompiledConnection)]
+    finally:
+        gc.enable()
+
+
+def test_a_body_that_grows_is_read_as_far_as_it_came(receiver: CompiledReceiver) -> None:
+    connection, server = opened(receiver)
+    connection.send(Told(), b"?")
+    body = connection.body
+    server.sendall(HEAD + b"5\r\nhello\r\n")
+    until(lambda: len(body) == 1)
+    assert body.pieces()[0] == [b"hello"]
+    server.sendall(b"1\r\n!\r\n")
+    until(lambda: len(body) == 2)
+    assert body.pieces()[0] == [b"hello", b"!"]
+    assert body.decode() is None
+    connection.close()
+    server.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the compiled receiver is for Linux")

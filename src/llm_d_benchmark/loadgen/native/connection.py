@@ -184,6 +184,7 @@ class LoopConnection(Connection, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.now = monotonic_ns()
         self._ended(exc is None)
+        del self._parser  # a cycle, which nobody collects during the load
 
     # httptools callbacks
 

@@ -105,26 +105,29 @@ class CompiledBody:
         """It is attached to its connection no more."""
         self._connection = None
 
-    def _sizes(self) -> tuple[int, int]:
-        size, count = ctypes.c_size_t(), ctypes.c_size_t()
-        self._library.lc_copy(self._connection, self._response, None, None, size, count)
-        return size.value, count.value
-
     def __len__(self) -> int:
         count: int = self._library.lc_reads(self._connection, self._response)
         return count
 
     def pieces(self) -> tuple[list[bytes], list[int]]:
-        size, count = (ctypes.c_size_t(n) for n in self._sizes())
-        data, reads = ctypes.create_string_buffer(size.value), (ctypes.c_int64 * (2 * count.value))()
-        self._library.lc_copy(self._connection, self._response, data, reads, size, count)
-        pieces = _Pieces()
-        raw, at = memoryview(data), 0
-        ends, stamps = reads[::2], reads[1::2]
-        for end, stamp in zip(ends, stamps, strict=True):
+        raw, reads = self._copy()
+        pieces, at = _Pieces(), 0
+        for end, stamp in zip(reads[::2], reads[1::2], strict=True):
             pieces.feed(raw[at:end], stamp)
             at = end
         return pieces.data, pieces.stamps
+
+    def _copy(self) -> tuple[memoryview, list[int]]:
+        """Its bytes, and of each read where it ended and when it came, in turn."""
+        room = places = 0
+        size, count = ctypes.c_size_t(), ctypes.c_size_t()
+        while True:
+            data, reads = ctypes.create_string_buffer(room), (ctypes.c_int64 * (2 * places))()
+            size.value, count.value = room, places
+            self._library.lc_copy(self._connection, self._response, data, reads, size, count)
+            if size.value <= room and count.value <= places:
+                return memoryview(data), reads[: 2 * count.value]
+            room, places = size.value, count.value  # it may have grown since
 
     def decode(self) -> Decoded | None:
         found = self._receiver.found
@@ -290,3 +293,4 @@ class CompiledConnection(Connection):
         self._receiver.forget(self._number)
         self._receiver.library.lc_close(self._receiver.handle, self._handle)
         self._handle = None
+        del self._parser  # a cycle, which nobody collects during the load
