@@ -131,6 +131,15 @@ def test_recovery_counts_what_is_left():
     assert plan(question(scenarios=peak(), use_cases=["cost_optimization"]), [candidate()]).recovery == []
 
 
+def test_a_loss_is_told_of_the_option_that_is_recommended():
+    options = [candidate(gpu_hour=1.0), candidate("llama-3.1-8b/h200", gpu_hour=9.0)]
+    told = [r for r in plan(question(scenarios=peak()), options).recommendations if "losing" in r]
+    assert len(told) == 1
+    assert "losing a zone" in told[0]
+    spared = plan(question(scenarios=peak(), spare_replicas=4), options).recommendations
+    assert "peak: the objectives are kept after the loss of a replica and of a zone." in spared
+
+
 def test_outputs_that_are_not_asked_for_are_not_made():
     found = plan(question(scenarios=peak(), outputs=["scaling_curves"]), [candidate()])
     assert found.curves

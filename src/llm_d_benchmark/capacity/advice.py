@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..domain.capacity import CapacityPlan, Cost, Option, Requirement
+from ..domain.capacity import CapacityPlan, Cost, Option, Recovery, Requirement
 from ..domain.result import Measured
 
 
@@ -80,12 +80,20 @@ def _money(scenario: str, best: Requirement, option: Option, feasible: Sequence[
 
 def _recovery(plan: CapacityPlan) -> Iterator[str]:
     """Of the option that is recommended for each scenario; the plan's table has all of them."""
-    best = {name: found.option for name, rows in _by_scenario(plan).items() if (found := _best(rows)) is not None}
-    for row in plan.recovery:
-        if row.survives or best.get(row.scenario) != row.option:
-            continue
-        price = f", ${row.extra_cost_hour.value:,.2f} an hour more" if isinstance(row.extra_cost_hour, Measured) else ""
-        yield (
-            f"{row.scenario}: losing a {row.loss} ({row.lost} replicas of {row.option}) at the peak misses the "
-            f"objectives; {row.replicas} replicas would keep them{price}."
-        )
+    for scenario, rows in _by_scenario(plan).items():
+        best = _best(rows)
+        losses = [r for r in plan.recovery if r.scenario == scenario and best is not None and r.option == best.option]
+        if losses and all(r.survives for r in losses):
+            lost = " and of ".join(f"a {r.loss}" for r in losses)
+            yield f"{scenario}: the objectives are kept after the loss of {lost}."
+        for row in losses:
+            if not row.survives:
+                yield _loss(row)
+
+
+def _loss(row: Recovery) -> str:
+    price = f", ${row.extra_cost_hour.value:,.2f} an hour more" if isinstance(row.extra_cost_hour, Measured) else ""
+    return (
+        f"{row.scenario}: losing a {row.loss} ({row.lost} replicas of {row.option}) at the peak misses the "
+        f"objectives; {row.replicas} replicas would keep them{price}."
+    )

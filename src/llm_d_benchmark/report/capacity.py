@@ -152,6 +152,13 @@ def lines(plan: CapacityPlan) -> str:
     out += ["", *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)]
     out += ["", LEGEND]
     out += _said("infeasible", [f"{r.scenario} on {r.option}: {r.reason}" for r in plan.requirements if not r.feasible])
+    unknown = {
+        f"{o.name}: {o.message.removeprefix('cannot be judged: ')}": None
+        for r in plan.requirements
+        for o in r.slos
+        if o.verdict == "not_judged"
+    }
+    out += _said("not judged", list(unknown))
     outside = {f"{r.option}: {text}" for r in plan.requirements for text in r.extrapolated}
     out += _said("extrapolated", sorted(outside))
     out += _said("recommended", plan.recommendations)

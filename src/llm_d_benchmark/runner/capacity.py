@@ -217,7 +217,7 @@ def _hardware(
     instead = f" instead of {models}" if models else ""
     assumptions.append(
         "no hardware is given (spec.capacity_planning.hardware) and no runs: "
-        f"{default.profile} is planned with{instead}"
+        f"the plan is for {default.profile}{instead}"
     )
     return [default]
 
