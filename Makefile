@@ -36,9 +36,9 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PURE)
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE))
 
-# fmperf and vllm bench are on no registry: tested where `generators install NAME --path` was run before.
+# fmperf and vllm bench cannot be installed from here: tested where `generators install NAME --path` was run before.
 test-generators: $(VENV)/.dev
-	@for tool in "guidellm --light" inference-perf aiperf; do \
+	@for tool in "guidellm --light" inference-perf aiperf llmeter; do \
 	  if $(BIN)/llm-d-benchmark generators list | grep -q "^$${tool%% *} .*not installed"; then \
 	    $(BIN)/llm-d-benchmark generators install $$tool || exit; fi; done
 	$(BIN)/python -m pytest -m generators
