@@ -68,8 +68,9 @@ async def test_where_nothing_is_better_the_present_one_is_kept() -> None:
     assert found.message == "keep the present configuration: no finalist is better than it beyond the noise"
 
 
-async def test_one_failed_run_of_the_last_comparison_decides_nothing() -> None:
-    asked = plan(SPACE, finalist_runs=4, finalists=1)
+@pytest.mark.parametrize("rounds", [4, 2])
+async def test_one_failed_run_of_the_last_comparison_decides_nothing(rounds: int) -> None:
+    asked = plan(SPACE, finalist_runs=rounds, finalists=1)
     bench = Bench(served, noise=0.01, present={"batch_size": 16, "concurrency": 16, "temperature": 0.1})
     explorer = await explored(asked, bench)
     at = next(i for i, r in enumerate(explorer.ledger.runs) if r.purpose == "final" and r.settings is None)
@@ -77,7 +78,7 @@ async def test_one_failed_run_of_the_last_comparison_decides_nothing() -> None:
     found = conclude(asked, Ledger(runs), FACTS)
     assert found.recommendation.trial is None
     assert all(f.feasible for f in found.finalists)
-    assert [g.rounds for f in found.finalists for g in f.gains] == [3]
+    assert [g.rounds for f in found.finalists for g in f.gains] == ([3] if rounds == 4 else [])
 
 
 async def test_where_nothing_keeps_the_limits_it_is_said_plainly() -> None:

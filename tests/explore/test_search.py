@@ -121,7 +121,7 @@ async def test_a_study_goes_on_where_it_was_interrupted(methods: list[str]) -> N
 async def test_workers_share_a_study_through_its_storage(tmp_path: Any, method: str) -> None:
     pytest.importorskip("optuna", reason="needs the [explore] extra")
     storage = f"sqlite:///{tmp_path}/study.db"
-    asked = plan(SERVER, methods=[method], max_runs=12, finalists=1, finalist_runs=2, storage=storage)
+    asked = plan(SERVER, methods=[method], max_runs=8, finalists=1, finalist_runs=2, storage=storage)
     benches, ledgers = [Bench(server, present=PRESENT), Bench(server, present=PRESENT)], [Ledger(), Ledger()]
 
     async def work(bench: Bench, ledger: Ledger) -> None:
@@ -135,7 +135,7 @@ async def test_workers_share_a_study_through_its_storage(tmp_path: Any, method: 
     await asyncio.gather(*(work(b, found) for b, found in zip(benches, ledgers, strict=True)))
     each = [{key_of(q.settings) for q in b.searched()} for b in benches]
     assert all(each)
-    assert len(each[0] | each[1]) == sum(len(b.searched()) for b in benches) == 12
+    assert len(each[0] | each[1]) == sum(len(b.searched()) for b in benches) == 8
     for ledger in ledgers:
         assert {key_of(s) for s in ledger.searched()} == each[0] | each[1]
         assert sum(r.purpose == "final" for r in ledger.runs) == 4

@@ -30,7 +30,7 @@ def judge_finals(plan: Plan, ledger: Ledger, standings: Sequence[Standing]) -> l
     found = []
     for settings in fields.values():
         runs = ledger.of(settings, "final")
-        stand = standing(plan, settings or {}, _judged(runs))
+        stand = standing(plan, settings or {}, _judged(settings, runs))
         gains = [] if settings is None else gains_of(plan.objectives, runs, reference, PRESENT, level)
         found.append(
             Finalist(
@@ -47,10 +47,12 @@ def judge_finals(plan: Plan, ledger: Ledger, standings: Sequence[Standing]) -> l
     return sorted(found, key=lambda f: (not f.feasible, -_score(f, first)))
 
 
-def _judged(runs: Sequence[StudyMeasurement]) -> Sequence[StudyMeasurement]:
-    """Without the runs that failed, where they are fewer than half: here a busy client is likelier than a crash."""
+def _judged(settings: Settings | None, runs: Sequence[StudyMeasurement]) -> Sequence[StudyMeasurement]:
+    """Without the runs that failed: of the present configuration, which is known to work, where any succeeded; of
+    another where most did. A busy client is then likelier than a crash."""
     good = [r for r in runs if r.state == "ok"]
-    return good if 2 * len(good) > len(runs) else runs
+    enough = bool(good) if settings is None else 2 * len(good) > len(runs)
+    return good if enough else runs
 
 
 def trial_of(plan: Plan, settings: Settings, standings: Sequence[Standing]) -> int:
