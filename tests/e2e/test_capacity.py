@@ -27,15 +27,15 @@ spec:
     load_generators:
       - type: native
         config: {arrival: poisson, input_length: 300, output_length: 60, seed: 3,
-                 stages: [{request_rate: 4}, {request_rate: 10}, {request_rate: 20},
-                          {request_rate: 35}, {request_rate: 50}]}
+                 stages: [{request_rate: 4}, {request_rate: 15}, {request_rate: 35},
+                          {request_rate: 60}, {request_rate: 80}]}
 """
 PLAN = """
 spec:
   prices: {gpu_hour: 2.0}
   performance_targets: {slos: [{name: p95_ttft, target: "<300ms"}]}
   capacity_planning:
-    scenarios: [{name: peak, multiplier: 4}, {name: out, target_throughput: 1000000, max_replicas: 3}]
+    scenarios: [{name: peak, multiplier: 2}, {name: out, target_throughput: 1000000, max_replicas: 3}]
 """
 
 
@@ -84,7 +84,7 @@ def test_a_plan_from_runs_is_checked_by_the_simulator(tmp_path):
     jsonschema.validate(plan, json.loads(published_schema(CapacityPlan)))
     peak, out = plan["requirements"]
     assert peak["check"]["agrees"], peak["check"]
-    assert peak["rate"] == pytest.approx(4 * plan["base_rate"])
+    assert peak["rate"] == pytest.approx(2 * plan["base_rate"])
     assert peak["cost"]["hour"]["value"] == pytest.approx(2.0 * peak["replicas"])
     assert peak["slos"][0]["bound"]["value"] >= peak["slos"][0]["value"]["value"]
     assert not out["feasible"]
@@ -93,7 +93,7 @@ def test_a_plan_from_runs_is_checked_by_the_simulator(tmp_path):
 
 
 def test_too_few_levels_are_refused(tmp_path):
-    (tmp_path / "run.yaml").write_text(RUN.replace("{request_rate: 35}, {request_rate: 50}", ""))
+    (tmp_path / "run.yaml").write_text(RUN.replace("{request_rate: 60}, {request_rate: 80}", ""))
     (tmp_path / "plan.yaml").write_text(PLAN)
     bench("simulator", "run", "-c", "run.yaml", "-o", "results", "--progress", "none", cwd=tmp_path)
     done = bench("capacity", "-c", "plan.yaml", "--runs", "results", cwd=tmp_path)
