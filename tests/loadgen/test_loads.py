@@ -38,6 +38,7 @@ def test_a_closed_loop_keeps_its_concurrency(server: OpenAIServer) -> None:
     ran = run(server, closed(5, num_requests=60))
     r = ran.records
     assert sorted(r.ints("request_id").tolist()) == list(range(60))
+    assert not any("x-session-id" in q.headers for q in server.inference)  # nobody talks on
     assert in_flight_at_most(r.ints("sent"), r.ints("end")) == 5
     assert (r.ints("scheduled") == MISSING).all()
     assert (r.ints("ready") <= r.ints("sent")).all()
@@ -111,6 +112,8 @@ def test_conversations_carry_their_history_and_think(server: OpenAIServer) -> No
     assert longest[0]["content"] == "first words"
     assert longest[1]["content"].split() == ["wörd→0", "wörd→1"]
     assert longest[4]["content"] == "third"
+    said = [(q.headers["x-session-id"], q.body["messages"][0]["content"]) for q in server.inference]
+    assert sorted(said) == [("0", "first words")] * 3 + [("1", "first words")] * 3
     for session in (0, 1):
         mine = r.where(r.ints("session") == session)
         order = np.argsort(mine.ints("turn"))

@@ -32,8 +32,11 @@ def request_head(endpoint: Endpoint, path: str) -> bytes:
     return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
 
 
-def envelope(head: bytes, body: bytes) -> bytes:
-    return b"%s%d\r\n\r\n%s" % (head, len(body), body)
+def envelope(head: bytes, body: bytes, session: int | None = None) -> bytes:
+    """A whole request. ``session``: the conversation it is a turn of, which a router may keep on one replica."""
+    if session is None:
+        return b"%s%d\r\n\r\n%s" % (head, len(body), body)
+    return b"%s%d\r\nx-session-id: %d\r\n\r\n%s" % (head, len(body), session, body)
 
 
 def messages_of(prompt: Prompt) -> list[Message]:

@@ -43,7 +43,7 @@ class Feeder:
         return Feed(items, self.exhausted)
 
     def _item(self, session: Session) -> Item:
-        first = session.turns[0]
+        first, talks = session.turns[0], len(session.turns) > 1
         request = body(
             first,
             model=session.model,
@@ -56,10 +56,10 @@ class Feeder:
             session=session.session_id,
             offset_ns=None if session.offset_s is None else round(session.offset_s * 1e9),
             model=session.model,
-            request=envelope(self._head, request),
+            request=envelope(self._head, request, session.session_id if talks else None),
             input_asked=first.input_asked,
             output_asked=first.output_asked,
-            turns=tuple(session.turns) if len(session.turns) > 1 else (),
+            turns=tuple(session.turns) if talks else (),
         )
 
 

@@ -262,6 +262,7 @@ class StageLoad:
                 history=session.history,
                 history_text=session.text,
             ),
+            item.session,
         )
         ready = exchange.end + int(turn.think_s * 1e9)
         if turn.think_s <= 0:
