@@ -17,12 +17,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 
-$(VENV)/.local: pyproject.toml | $(BIN)/python
+# What an installation is made of: the sources of the receiver in C are compiled by it.
+PARTS := pyproject.toml hatch_build.py $(wildcard src/llm_d_benchmark/loadgen/native/compiled/*.[ch])
+$(VENV)/.local: $(PARTS) | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[local]'
 	$(BIN)/python -m compileall -q src
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: $(PARTS) | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[local,tokenizers,notebook,postgresql,explore,gpu]' --group dev
 	$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.local

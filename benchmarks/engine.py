@@ -16,11 +16,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rig import CLIENT_CORE, Errors, Server, bare_client, busy_seconds, client_errors, mock_server, pin
+from benchmarks.rig import (
+    CLIENT_CORE,
+    Errors,
+    Server,
+    bare_client,
+    busy_seconds,
+    client_errors,
+    errors_of,
+    mock_server,
+    pin,
+    read_log,
+)
 from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.store.parquet import read_records
 
@@ -48,55 +59,54 @@ def records_of(folder: Path) -> Records:
     return Records.concat([r for part in sorted((folder / "records").glob("*.parquet")) for r in read_records(part)])
 
 
-def pair(server: Server, streams: int, engine_first: bool, receiver: str) -> tuple[float, Mapping[str, Any], Errors]:
-    """CPU us per chunk of the C client, the engine's own account, and the engine's errors."""
-    requests = streams * ROUNDS
-    bare = 0.0 if engine_first else bare_client(server, streams, requests)["cpu_us_chunk"]
+def bare(server: Server, streams: int, requests: int) -> tuple[float, Errors]:
+    """CPU us per chunk of the C client, and its errors: what this machine, as it is just now, lets a client reach."""
+    with tempfile.TemporaryDirectory() as folder:
+        server.reset()
+        log = Path(folder) / "client.log"
+        said = bare_client(server, streams, requests, log)
+        return said["cpu_us_chunk"], errors_of(read_log(log), server.dump())
+
+
+def whole(server: Server, streams: int, requests: int, receiver: str) -> tuple[Mapping[str, Any], Errors]:
+    """The engine's own account of a run, and its errors."""
     with tempfile.TemporaryDirectory() as folder:
         server.reset()
         said = engine(server, streams, requests, Path(folder), receiver)
-        errors = client_errors(records_of(Path(said["folder"])), server.dump())
-    if engine_first:
-        bare = bare_client(server, streams, requests)["cpu_us_chunk"]
-    return bare, said, errors
+        return said, client_errors(records_of(Path(said["folder"])), server.dump())
 
 
 def level(server: Server, streams: int, pairs: int, receiver: str) -> bool:
     """Measure one level and print it; whether all limits hold in the medians."""
-    ratios, cpus, bares, ttft, itl = [], [], [], [], []
+    found, requests = [], streams * ROUNDS
     for k in range(pairs):
-        bare, said, errors = pair(server, streams, k % 2 == 1, receiver)
-        bares.append(bare)
-        cpus.append(said["cpu_us_chunk"])
-        ratios.append(said["cpu_us_chunk"] / bare)
-        ttft.append(errors.ttft_p99)
-        itl.append(errors.itl_p99)
+        if k % 2:
+            (said, ours), (cpu, theirs) = whole(server, streams, requests, receiver), bare(server, streams, requests)
+        else:
+            (cpu, theirs), (said, ours) = bare(server, streams, requests), whole(server, streams, requests, receiver)
+        ratio = said["cpu_us_chunk"] / cpu
+        errors = ours.ttft_p99, ours.itl_p99, theirs.ttft_p99, theirs.itl_p99
+        found.append((cpu, said["cpu_us_chunk"], ratio, *errors))
         print(
-            f"  {streams:5} streams, pair {k + 1}: C {bare:5.2f}, engine {said['cpu_us_chunk']:5.2f} us/chunk, ratio "
-            f"{ratios[-1]:4.2f}; {said['chunks'] / said['seconds']:6.0f} chunks/s; p99 error ttft "
-            f"{errors.ttft_p99:5.2f} itl {errors.itl_p99:5.2f} ms; unmatched "
-            f"{errors.unmatched}; others on the core {said['others']:.0%}",
+            f"  {streams:5} streams, {k + 1}: {_line(found[-1])}; {said['chunks'] / said['seconds']:.0f} chunks/s, "
+            f"unmatched {ours.unmatched}; others on the core {said['others']:.0%}",
             flush=True,
         )
-    middle = [statistics.median(v) for v in (bares, cpus, ratios, ttft, itl)]
-    print(
-        "{:7} streams, median: C {:5.2f}, engine {:5.2f} us/chunk, ratio {:4.2f} (limit {}); p99 error ttft {:5.2f} "
-        "(limit {}) itl {:5.2f} ms (limit {})".format(
-            streams, *middle[:3], LIMIT_RATIO, middle[3], LIMIT_TTFT_MS, middle[4], LIMIT_ITL_MS
-        ),
-        flush=True,
-    )
+    middle = [statistics.median(values) for values in zip(*found, strict=True)]
+    print(f"{streams:7} streams, median: {_line(middle)}", flush=True)
     return middle[2] <= LIMIT_RATIO and middle[3] < LIMIT_TTFT_MS and middle[4] < LIMIT_ITL_MS
+
+
+def _line(found: Sequence[float]) -> str:
+    return (
+        "C {:5.2f}, engine {:5.2f} us/chunk, ratio {:4.2f} (limit {}); p99 error ttft {:5.2f} (limit {}) itl {:5.2f} "
+        "(limit {}) ms, of C itself {:5.2f} and {:5.2f}"
+    ).format(*found[:3], LIMIT_RATIO, found[3], LIMIT_TTFT_MS, found[4], LIMIT_ITL_MS, *found[5:])
 
 
 def accurate(server: Server, streams: int, receiver: str) -> bool:
     """Whether three runs at this level keep the error limits in the median."""
-    found = []
-    for _ in range(3):
-        with tempfile.TemporaryDirectory() as folder:
-            server.reset()
-            said = engine(server, streams, streams * 8, Path(folder), receiver)
-            found.append(client_errors(records_of(Path(said["folder"])), server.dump()))
+    found = [whole(server, streams, streams * 8, receiver)[1] for _ in range(3)]
     ttft, itl = (statistics.median(getattr(e, name) for e in found) for name in ("ttft_p99", "itl_p99"))
     print(f"  {streams:5} streams on one client core: p99 error ttft {ttft:5.2f} itl {itl:5.2f} ms", flush=True)
     return ttft < LIMIT_TTFT_MS and itl < LIMIT_ITL_MS

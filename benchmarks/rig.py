@@ -28,6 +28,7 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 TTFT_S, ITL_S, TOKENS = 0.050, 0.010, 64
 PROMPT = "the of and to in is that for " * 16
 Times = npt.NDArray[np.int64]
+Streams = dict[int, tuple[int, Times]]
 
 
 def build(name: str) -> Path:
@@ -66,17 +67,22 @@ class Server:
     def reset(self) -> None:
         self.get("/__reset")
 
-    def dump(self) -> dict[int, tuple[int, Times]]:
-        """Of each stream by its id: when the request was received, and when each chunk was sent (monotonic ns)."""
+    def dump(self) -> Streams:
+        """When each request was received, and when each chunk was sent."""
         self.get("/__dump")
-        raw = np.fromfile(self.log, np.uint64).astype(np.int64)
-        streams: dict[int, tuple[int, Times]] = {}
-        at = 0
-        while at < len(raw):
-            count = int(raw[at + 2])
-            streams[int(raw[at])] = int(raw[at + 1]), raw[at + 3 : at + 3 + count]
-            at += 3 + count
-        return streams
+        return read_log(self.log)
+
+
+def read_log(log: Path) -> Streams:
+    """A log of either instrument: of each stream by its id the time of its request and of its chunks (monotonic ns)."""
+    raw = np.fromfile(log, np.uint64).astype(np.int64)
+    streams: Streams = {}
+    at = 0
+    while at < len(raw):
+        count = int(raw[at + 2])
+        streams[int(raw[at])] = int(raw[at + 1]), raw[at + 3 : at + 3 + count]
+        at += 3 + count
+    return streams
 
 
 @contextmanager
@@ -114,11 +120,11 @@ def busy_seconds(core: int) -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def bare_client(server: Server, streams: int, requests: int) -> Mapping[str, float]:
-    """Run the C client over the same load; what it says of itself (cpu_us_chunk, ...)."""
+def bare_client(server: Server, streams: int, requests: int, log: Path | None = None) -> Mapping[str, float]:
+    """Run the C client over the same load; what it says of itself (cpu_us_chunk, ...). ``log``: where its times go."""
     command = [str(build("cload")), str(server.port), str(streams), str(requests), str(TOKENS), "700"]
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, preexec_fn=lambda: pin(CLIENT_CORE)
+        [*command, str(log or "")], check=True, capture_output=True, text=True, preexec_fn=lambda: pin(CLIENT_CORE)
     )  # fmt: skip
     said: dict[str, float] = json.loads(done.stdout)
     return said
@@ -135,23 +141,25 @@ class Errors:
     unmatched: int
 
 
-def client_errors(records: Records, log: Mapping[int, tuple[int, Times]]) -> Errors:
-    """Join the client's records with the server's log by request id."""
-    ttft, itl, unmatched = [], [], 0
-    sent = records.ints("sent")
-    chunks = records.ragged("chunk_times")
-    first = records.ints("first_token")
+def client_errors(records: Records, log: Streams) -> Errors:
+    """Those of the engine, by its records and the server's log."""
+    sent, first, chunks = records.ints("sent"), records.ints("first_token"), records.ragged("chunk_times")
+    seen: Streams = {}
     for row, request in enumerate(records.ints("request_id").tolist()):
-        received, truth = log.get(request, (0, np.empty(0, np.int64)))
-        seen = chunks.row(row).astype(np.int64)
+        gaps = chunks.row(row).astype(np.int64)
+        seen[request] = int(sent[row]), first[row] + (gaps - gaps[:1]) * 1000
+    return errors_of(seen, log)
+
+
+def errors_of(client: Streams, server: Streams) -> Errors:
+    """Join both sides by request id."""
+    ttft, itl, unmatched = [], [], 0
+    for request, (sent, seen) in client.items():
+        received, truth = server.get(request, (0, np.empty(0, np.int64)))
         if len(truth) != len(seen) or not len(seen):
             unmatched += 1
             continue
-        ttft.append((first[row] - sent[row]) - (truth[0] - received))
-        itl.append(np.diff(seen) - np.diff(truth) / 1e3)
-    of_ttft = np.abs(np.asarray(ttft)) / 1e6
-    of_itl = np.abs(np.concatenate(itl)) / 1e3
-    return Errors(
-        *(float(np.quantile(v, q)) for v in (of_ttft, of_itl) for q in (0.5, 0.99)),
-        unmatched=unmatched,
-    )
+        ttft.append((seen[0] - sent) - (truth[0] - received))
+        itl.append(np.diff(seen) - np.diff(truth))
+    found = np.abs(np.asarray(ttft)) / 1e6, np.abs(np.concatenate(itl)) / 1e6
+    return Errors(*(float(np.quantile(v, q)) for v in found for q in (0.5, 0.99)), unmatched=unmatched)
