@@ -22,7 +22,7 @@ PEAK_SECONDS = 600.0
 WARM_UP = 0.2
 """Part of the load's length that comes before it, to fill the replicas, and is not counted."""
 GROWTH = 4.0
-"""Standard deviations of the arrivals of half the load: a queue that has grown by more than these in it is no accident."""
+"""Standard deviations of the arrivals of half the load: a queue that grew by more than these in it is no accident."""
 ENOUGH = 5000
 """Requests for the percentiles: requests are spread at random, so that each replica is like every other, and as many
 replicas are simulated as give so many."""
