@@ -9,38 +9,32 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 from sqlalchemy import (
     JSON,
     Column,
     Connection,
-    Engine,
     Float,
     Integer,
     MetaData,
     String,
     Table,
-    create_engine,
     delete,
-    event,
     func,
     insert,
     select,
-    text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from ..domain.errors import ConfigError, StoreError
+from ..domain.errors import StoreError
+from .database import Database
 
 BEAT_S = 5.0
 SILENT_S = 60.0
 """A worker not heard of for so long is taken to be dead. The clocks of the machines have to agree better than that."""
-WAIT_S = 30.0
-LOCK = 0x6C6C6D64
 
 METADATA = MetaData()
 CLAIMS = Table(
@@ -70,12 +64,14 @@ class Board:
     """
 
     def __init__(self, url: str, study: str) -> None:
-        self._engine = _engine(url)
+        self._database = Database(
+            url, name="the storage of the study", example="sqlite:///study.db, or postgresql://USER@HOST/DB"
+        )
         self._study = study
         self._worker = uuid.uuid4().hex
         self._taken: set[tuple[str, int]] = set()
         self._over = threading.Event()
-        with self._writing() as db:
+        with self._database.writing() as db:
             METADATA.create_all(db)
             db.execute(insert(WORKERS), {"worker": self._worker, "heard": time.time()})
         self._beat = threading.Thread(target=self._beating, daemon=True)
@@ -88,7 +84,7 @@ class Board:
             most: runs of this method by all workers together; "spent" where there have been so many.
         """
         mine = (CLAIMS.c.study == self._study) & (CLAIMS.c.what == what) & (CLAIMS.c.number == number)
-        with self._writing() as db:
+        with self._database.writing() as db:
             self._forget_dead(db)
             if db.execute(select(CLAIMS.c.worker).where(mine)).first() is not None:
                 return "taken"
@@ -102,7 +98,7 @@ class Board:
     def tell(self, what: str, number: int, found: Mapping[str, Any] | None) -> None:
         """What became of a run that was claimed; None gives it back."""
         mine = (CLAIMS.c.study == self._study) & (CLAIMS.c.what == what) & (CLAIMS.c.number == number)
-        with self._writing() as db:
+        with self._database.writing() as db:
             if found is None:
                 db.execute(delete(CLAIMS).where(mine, CLAIMS.c.worker == self._worker))
             else:
@@ -111,7 +107,7 @@ class Board:
     def news(self) -> list[Mapping[str, Any]]:
         """What others told since the last time."""
         others = (CLAIMS.c.study == self._study) & (CLAIMS.c.worker != self._worker)
-        with _said(self._engine), self._engine.connect() as db:
+        with self._database.reading() as db:
             rows = db.execute(select(CLAIMS).where(others).order_by(CLAIMS.c.what, CLAIMS.c.number)).mappings().all()
         new = [r for r in rows if r["found"] is not None and (r["what"], r["number"]) not in self._taken]
         self._taken |= {(r["what"], r["number"]) for r in new}
@@ -120,7 +116,7 @@ class Board:
     def waiting(self) -> bool:
         """Whether others that live are at runs that they have not told of."""
         open_ = (CLAIMS.c.study == self._study) & (CLAIMS.c.worker != self._worker) & CLAIMS.c.found.is_(None)
-        with self._writing() as db:
+        with self._database.writing() as db:
             self._forget_dead(db)
             return db.execute(select(CLAIMS.c.what).where(open_)).first() is not None
 
@@ -128,9 +124,9 @@ class Board:
         """Give back what was claimed and not told."""
         self._over.set()
         self._beat.join()
-        with self._writing() as db:
+        with self._database.writing() as db:
             db.execute(delete(CLAIMS).where(CLAIMS.c.worker == self._worker, CLAIMS.c.found.is_(None)))
-        self._engine.dispose()
+        self._database.close()
 
     def _forget_dead(self, db: Connection) -> None:
         alive = select(WORKERS.c.worker).where(WORKERS.c.heard > time.time() - SILENT_S)
@@ -139,52 +135,5 @@ class Board:
     def _beating(self) -> None:
         while not self._over.wait(BEAT_S):
             # A beat that fails is made up for by the next; the study itself says what is wrong with the database.
-            with suppress(StoreError), self._writing() as db:
+            with suppress(StoreError), self._database.writing() as db:
                 db.execute(update(WORKERS).where(WORKERS.c.worker == self._worker).values(heard=time.time()))
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with _said(self._engine), self._engine.begin() as db:
-            if db.dialect.name == "postgresql":
-                db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-            yield db
-
-
-def _engine(url: str) -> Engine:
-    advice = "for example sqlite:///study.db, or postgresql://USER@HOST/DB"
-    try:
-        engine = create_engine(url)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise ConfigError(f"the storage of the study is no database that is known: {error}", advice=advice) from None
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the storage of the study needs the package {error.name}",
-            advice="pip install 'llm-d-benchmark[postgresql]'",
-        ) from None
-    if engine.dialect.name == "sqlite":
-        _lock_when_begun(engine)
-    return engine
-
-
-def _lock_when_begun(engine: Engine) -> None:
-    """SQLite takes its lock at the first write, too late to wait for another writer: take it at the beginning."""
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _said(engine: Engine) -> Iterator[None]:
-    """A database that fails is an error with a sentence, not a traceback. The password is not shown."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        url = engine.url.render_as_string(hide_password=True)
-        raise StoreError(f"the storage of the study {url} cannot be used: {reason}") from None

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, select, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, and_, delete, select
 
-from ..domain.errors import ConfigError, StoreError
+from ..domain.errors import StoreError
+from .database import Database
 from .digest import Row, digest_run, stamp
 from .filter import RunFilter
 from .folder import run_folders
@@ -27,8 +25,6 @@ from .tables import METADATA, RUNS, STAGES
 
 FILE = ".index.sqlite"
 BATCH = 200
-WAIT_S = 30.0
-LOCK = 0x6C6C6D64
 Progress = Callable[[int, int], None]
 
 
@@ -79,8 +75,13 @@ class RunIndex:
         self.root = root.absolute()
         if not self.root.is_dir():
             raise StoreError(f"{root} is no folder", advice="name the folder that holds run folders")
-        self._engine = _engine(url or _default(self.root))
-        with _writing(self._engine) as db:
+        self._database = Database(
+            url or _default(self.root),
+            name="the index",
+            example="sqlite:///runs.sqlite",
+            advice="it holds nothing that is not in the run folders: delete it, or name another with --index",
+        )
+        with self._database.writing() as db:
             METADATA.create_all(db)
 
     def __enter__(self) -> RunIndex:
@@ -89,7 +90,7 @@ class RunIndex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     def sync(self, progress: Progress | None = None) -> int:
         """Bring the index up to date with the folders; how many of them were read.
@@ -99,17 +100,17 @@ class RunIndex:
         """
         found = {str(p): stamp(p) for p in run_folders(self.root)}
         under = RUNS.c.path.startswith(str(self.root), autoescape=True)
-        with _said(self._engine), self._engine.begin() as db:
+        with self._database.reading() as db:
             known = {row.path: row.stamp for row in db.execute(select(RUNS.c.path, RUNS.c.stamp).where(under))}
         gone = [p for p in known if p not in found and Path(p).is_relative_to(self.root)]
         changed = [p for p, seen in found.items() if known.get(p) != seen]
         for at in range(0, len(gone), BATCH):
-            with _writing(self._engine) as db:
+            with self._database.writing() as db:
                 _forget(db, gone[at : at + BATCH])
         for at in range(0, len(changed), BATCH):
             part = changed[at : at + BATCH]
             digests = [d for p in part if (d := digest_run(Path(p), found[p])) is not None]
-            with _writing(self._engine) as db:
+            with self._database.writing() as db:
                 _remember(db, digests)
             if progress is not None:
                 progress(at + len(part), len(changed))
@@ -117,7 +118,7 @@ class RunIndex:
 
     def rebuild(self, progress: Progress | None = None) -> int:
         """Forget everything under the root and read all folders again."""
-        with _writing(self._engine) as db:
+        with self._database.writing() as db:
             under = str(self.root)
             _forget(db, [p for (p,) in db.execute(select(RUNS.c.path)) if Path(p).is_relative_to(under)])
         return self.sync(progress)
@@ -128,7 +129,7 @@ class RunIndex:
         """Runs that ``wanted`` means, latest first, with their stages where asked for."""
         wanted = wanted or RunFilter()
         query = select(RUNS).where(and_(True, *_conditions(wanted, str(self.root)))).order_by(RUNS.c.started.desc())
-        with _said(self._engine), self._engine.begin() as db:
+        with self._database.reading() as db:
             rows = [dict(r) for r in db.execute(query).mappings()]
             rows = [r for r in rows if _matches(r, wanted, self.root)]
             if wanted.generator is not None:
@@ -157,7 +158,7 @@ class RunIndex:
         raise StoreError(f"no run '{wanted}' under {self.root}", advice="llm-d-benchmark runs list")
 
     def _whole(self, run: IndexedRun) -> IndexedRun:
-        with _said(self._engine), self._engine.begin() as db:
+        with self._database.reading() as db:
             row = db.execute(select(RUNS).where(RUNS.c.path == str(run.path))).mappings().one()
             return _run(dict(row), _stages(db, [str(run.path)]).get(str(run.path), ()))
 
@@ -165,58 +166,6 @@ class RunIndex:
 def _default(root: Path) -> str:
     file = root / FILE
     return f"sqlite:///{file}" if os.access(file if file.exists() else root, os.W_OK) else "sqlite://"
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed: URL = make_url(url)
-        if parsed.get_backend_name() == "postgresql" and "+" not in parsed.drivername:
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        lite = parsed.get_backend_name() == "sqlite"
-        engine = create_engine(parsed, connect_args={"timeout": WAIT_S} if lite else {})
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise ConfigError(f"the index URL is not usable: {error}", advice="e.g. sqlite:///runs.sqlite") from None
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the index URL needs the package {error.name}", advice="pip install 'llm-d-benchmark[postgresql]'"
-        ) from None
-    if lite:
-        _lock_when_begun(engine)
-    return engine
-
-
-def _lock_when_begun(engine: Engine) -> None:
-    """SQLite takes its lock at the first write, too late to wait for another writer: take it at the beginning."""
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _said(engine: Engine) -> Iterator[None]:
-    """A database that fails is an error with a sentence, not a traceback. The password is not shown."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StoreError(
-            f"the index {engine.url.render_as_string(hide_password=True)} cannot be used: {reason}",
-            advice="it holds nothing that is not in the run folders: delete it, or name another with --index",
-        ) from None
-
-
-@contextmanager
-def _writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: one at a time, whatever order each would take its rows in."""
-    with _said(engine), engine.begin() as db:
-        if db.dialect.name == "postgresql":
-            db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-        yield db
 
 
 def _forget(db: Connection, paths: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -56,7 +57,7 @@ class Receiver(Protocol):
         """The connection ended or the response is no HTTP. ``clean``: closed in order, not reset."""
 
 
-class Connection:
+class Connection(ABC):
     """A connection that carries one exchange at a time: what all of them know of a response.
 
     Attributes:
@@ -88,16 +89,16 @@ class Connection:
         self._body_until_eof = False
         self.keep_alive = False
 
+    @abstractmethod
     def send(self, receiver: Receiver, request: bytes) -> int:
         """Start an exchange; the time its first byte was handed to the kernel, ns."""
-        raise NotImplementedError
 
     def look(self) -> None:
         """Take in what has arrived, where that does not happen by itself; may end the exchange."""
 
+    @abstractmethod
     def close(self) -> None:
         """Drop the connection and say nothing to the receiver."""
-        raise NotImplementedError
 
     def _complete(self) -> None:
         receiver, self.receiver = self.receiver, None
