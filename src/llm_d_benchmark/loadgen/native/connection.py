@@ -93,7 +93,7 @@ class Connection(ABC):
     def send(self, receiver: Receiver, request: bytes) -> int:
         """Start an exchange; the time its first byte was handed to the kernel, ns."""
 
-    def look(self) -> None:
+    def look(self) -> None:  # noqa: B027 - where it happens by itself there is nothing to do
         """Take in what has arrived, where that does not happen by itself; may end the exchange."""
 
     @abstractmethod
