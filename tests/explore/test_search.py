@@ -12,7 +12,7 @@ from llm_d_benchmark.domain.errors import TargetError
 from llm_d_benchmark.domain.study import Settings, StudyMeasurement
 from llm_d_benchmark.explore.budget import Budget
 from llm_d_benchmark.explore.ledger import Ledger, front
-from llm_d_benchmark.explore.search import Explorer, Question
+from llm_d_benchmark.explore.search import POLL_S, Explorer, Question
 from llm_d_benchmark.explore.sharing import Sharing
 from llm_d_benchmark.explore.space import key_of
 from llm_d_benchmark.store.board import Board
@@ -126,7 +126,9 @@ async def test_workers_share_a_study_through_its_storage(tmp_path: Any, method: 
 
     async def work(bench: Bench, ledger: Ledger) -> None:
         async def slowly(q: Question) -> StudyMeasurement:
-            await asyncio.sleep(0.01)
+            # Both begin with the same proposal, and who finds it taken looks again after POLL_S: a run takes longer
+            # than that, or the other worker has made them all by then.
+            await asyncio.sleep(1.2 * POLL_S)
             return await bench(q)
 
         with closing(Board(storage, "study")) as board:
