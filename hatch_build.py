@@ -21,7 +21,7 @@ except ImportError:  # run by hand
     BuildHookInterface = object
 
 FOLDER = "src/llm_d_benchmark/loadgen/native/compiled"
-SOURCES = ("receiver.h", "receiver.c", "decoder.c")
+SOURCES = ("receiver.h", "receiver.c", "acks.c", "decoder.c")
 FLAGS = ("-O2", "-Wall", "-shared", "-fPIC", "-pthread")
 
 

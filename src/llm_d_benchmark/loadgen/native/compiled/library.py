@@ -11,7 +11,7 @@ from pathlib import Path
 from ....domain.events import Finding, Severity
 
 HERE = Path(__file__).parent
-SOURCES = ("receiver.h", "receiver.c", "decoder.c")
+SOURCES = ("receiver.h", "receiver.c", "acks.c", "decoder.c")
 LIBRARY = HERE / "_receiver.so"
 
 

@@ -45,6 +45,8 @@ typedef struct {
     int epoll, wake, told, ticker;
     int64_t tick, due, to_monotonic;
     int stamped; /* the kernel says when bytes came */
+    int busy;    /* there is much to read */
+    Acks acks;
     atomic_int quit;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -191,6 +193,7 @@ static enum taken take(Receiver *v, Connection *c, int *over) {
         r->size += (size_t)n;
         Read read = {r->size, arrival(v, r, &message, now())};
         r->reads[r->count++] = read;
+        if (v->busy) spare_acks(&v->acks, c->fd, c->id, r);
         *over |= may_be_over(c, before);
         return (size_t)n == room ? FULL : SOME;
     }
@@ -220,6 +223,7 @@ static void close_asked(Receiver *v) {
         Connection *next = c->next;
         epoll_ctl(v->epoll, EPOLL_CTL_DEL, c->fd, NULL);
         close(c->fd);
+        acks_gone(&v->acks, c->id);
         lc_release(c->response);
         pthread_mutex_destroy(&c->lock);
         free(c);
@@ -258,11 +262,11 @@ static void *run(void *given) {
     short_turns();
     struct epoll_event events[EVENTS];
     int64_t window = 0;
-    int count = 0, busy = 0;
+    int count = 0;
     while (!atomic_load(&v->quit)) {
         int n = epoll_wait(v->epoll, events, EVENTS, -1);
         int64_t at = now();
-        if (at - window >= WINDOW_NS) busy = count >= MANY, count = 0, window = at;
+        if (at - window >= WINDOW_NS) v->busy = count >= MANY, count = 0, window = at;
         count += n;
         v->to_monotonic = wall_to_monotonic();
         int closing = 0;
@@ -274,7 +278,7 @@ static void *run(void *given) {
         }
         if (closing) close_asked(v); /* after the batch, which may still name them */
         /* The kernel keeps the times, so where reads are many they can wait for each other, which is cheaper. */
-        if (v->stamped && busy) nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
+        if (v->stamped && v->busy) nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
     }
     close_asked(v);
     return NULL;

@@ -31,3 +31,13 @@ typedef struct {
     int32_t done;                    /* [DONE] was seen */
     char finish_reason[32];
 } Found;
+
+/* Who tries to do with fewer acknowledgements, and how it went; see acks.c. */
+typedef struct {
+    int state, strikes;
+    uint64_t trial; /* the id of the connection that tries it, 0: none yet */
+    unsigned seen;  /* its reads so far */
+} Acks;
+
+void spare_acks(Acks *a, int fd, uint64_t id, const Response *r);
+void acks_gone(Acks *a, uint64_t id);
