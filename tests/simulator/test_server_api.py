@@ -7,7 +7,6 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -266,16 +265,3 @@ async def test_the_native_engine_reads_every_stream_without_its_slow_path() -> N
     decoded = decode_stream(pieces, list(range(len(pieces))), keep_text=True)
     assert decoded.error is None
     assert list(decoded.chunks) == list(range(9))
-
-
-@pytest.mark.parametrize("header", ["x-session-token", "x-session-id"])
-async def test_a_session_is_told_by_a_header_and_keeps_its_replica(header: str) -> None:
-    async with deployed(**FAST, replicas=4, router={"policy": "session_affinity"}) as (router, *replicas):
-        for session in ("a", "b", "c"):
-            before = [total(await scrape(r), "vllm:request_success_total") for r in replicas]
-            async with Http(replace(router, headers={header: session})) as http:
-                for k in range(3):
-                    reply = await http.post("/v1/completions", {"prompt": [k] * 8, "max_tokens": 2, "user": f"u{k}"})
-                    assert reply.ok, reply.text
-            after = [total(await scrape(r), "vllm:request_success_total") for r in replicas]
-            assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 0, 0, 3]

@@ -13,6 +13,8 @@ from ...domain.errors import ConfigError
 from ...domain.schedule import Message, Prompt, Turn
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+SESSION_TOKEN = b"x-session-token"
+"""The header by which the llm-d router's session affinity names the replica to the client, and the client to it."""
 
 
 def request_head(endpoint: Endpoint, path: str) -> bytes:
@@ -32,11 +34,17 @@ def request_head(endpoint: Endpoint, path: str) -> bytes:
     return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
 
 
-def envelope(head: bytes, body: bytes, session: int | None = None) -> bytes:
-    """A whole request. ``session``: the conversation it is a turn of, which a router may keep on one replica."""
+def envelope(head: bytes, body: bytes, session: int | None = None, token: bytes | None = None) -> bytes:
+    """A whole request.
+
+    Args:
+        session: the conversation it is a turn of, which a router may keep on one replica.
+        token: what the router gave with an earlier turn's answer to be sent with the next.
+    """
     if session is None:
         return b"%s%d\r\n\r\n%s" % (head, len(body), body)
-    return b"%s%d\r\nx-session-id: %d\r\n\r\n%s" % (head, len(body), session, body)
+    echo = b"" if token is None else b"\r\n%s: %s" % (SESSION_TOKEN, token)
+    return b"%s%d\r\nx-session-id: %d%s\r\n\r\n%s" % (head, len(body), session, echo, body)
 
 
 def messages_of(prompt: Prompt) -> list[Message]:

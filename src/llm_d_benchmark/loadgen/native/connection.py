@@ -10,6 +10,7 @@ from typing import Protocol
 
 import httptools
 
+from .body import SESSION_TOKEN
 from .decode import Decoded
 
 monotonic_ns = time.monotonic_ns
@@ -67,7 +68,7 @@ class Connection(ABC):
 
     __slots__ = (
         "_body_until_eof", "_idle_lost", "_parser", "body", "encoding", "has_length", "keep_alive", "now", "receiver",
-        "retry_after", "reused", "started", "status",
+        "retry_after", "reused", "session_token", "started", "status",
     )  # fmt: skip
 
     body: Body
@@ -84,6 +85,7 @@ class Connection(ABC):
         self.status = 0
         self.encoding = ""
         self.retry_after: str | None = None
+        self.session_token: bytes | None = None
         self.started = False
         self.has_length = False
         self._body_until_eof = False
@@ -137,6 +139,8 @@ class Connection(ABC):
             self.has_length = True
         elif key == b"retry-after":
             self.retry_after = value.decode("latin-1")
+        elif key == SESSION_TOKEN:
+            self.session_token = value
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()

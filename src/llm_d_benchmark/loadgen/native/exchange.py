@@ -30,7 +30,7 @@ class Exchange:
     __slots__ = (
         "_connection", "_deadline", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "body", "connect",
         "encoding", "end", "error", "http_status", "message", "outcome", "ready", "request", "request_id", "scheduled",
-        "sent", "session", "streaming", "turn",
+        "sent", "session", "session_token", "streaming", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Exchange:
         self.attempts = 0
         self.http_status: int | None = None
         self.encoding = ""
+        self.session_token: bytes | None = None
         self.outcome = Outcome.PENDING
         self.error: ErrorClass | None = None
         self.message: str | None = None
@@ -156,6 +157,7 @@ class Exchange:
         self._connection = None
         self.http_status = connection.status
         self.encoding = connection.encoding
+        self.session_token = connection.session_token
         after = connection.retry_after
         if connection.keep_alive:
             self._pool.give(connection)

@@ -30,13 +30,14 @@ _DECODE_NS = 300_000  # decoding in one turn of the loop
 class Session:
     """A session under way."""
 
-    __slots__ = ("exchange", "history", "item", "text", "turn")
+    __slots__ = ("exchange", "history", "item", "text", "token", "turn")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.turn = 0
         self.history: list[Message] = []
         self.text = ""
+        self.token: bytes | None = None  # by which the router knows the replica of the turn before
         self.exchange: Exchange | None = None
 
 
@@ -249,6 +250,7 @@ class StageLoad:
         else:
             text = text_of(said.prompt)
             session.text += (text if isinstance(text, str) else "") + decoded.text
+        session.token = exchange.session_token or session.token
         session.turn += 1
         turn = item.turns[session.turn]
         request = envelope(
@@ -263,6 +265,7 @@ class StageLoad:
                 history_text=session.text,
             ),
             item.session,
+            session.token,
         )
         ready = exchange.end + int(turn.think_s * 1e9)
         if turn.think_s <= 0:

@@ -17,7 +17,7 @@ from ..cluster import trouble_at
 from ..tokens import BlockHasher, Tokens
 from .answer import Vocabulary, cut_at_stop
 from .clock import monotonic_ns
-from .dispatch import Dispatcher, refuse
+from .dispatch import SESSION_TOKEN, Dispatcher, refuse
 from .fate import Fate, Fates
 from .http import Connection, Request
 from .openai import ApiError, Ask, detokenize, read_ask, tokenize
@@ -28,10 +28,8 @@ from .tokenizer import Tokenizer
 
 PATHS = ("/health", "/ping", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions",
          "/tokenize", "/detokenize")  # fmt: skip
-
-
-SESSION_HEADERS = (b"x-session-token", b"x-session-id")
-"""The first is the one that the llm-d router's session affinity reads unless it is told another."""
+SESSION_ID = "x-session-id"
+"""The header that tells whose requests belong together, where no token says where they are served."""
 
 
 class Service:
@@ -195,10 +193,10 @@ class Site:
         if fate.http_500:
             raise ApiError(500, "internal server error (failures.http_500_rate)", "InternalServerError")
         tokens, reason, texts = service.output(ask, fate, number)
-        session = session_of(request) or ask.session
+        session = _text(request, SESSION_ID) or ask.session
         answer = Answer(
             connection, ask, number, arrived=request.arrived, model=service.model, vocabulary=service.vocabulary,
-            output_tokens=tokens, reason=reason, texts=texts,
+            output_tokens=tokens, reason=reason, texts=texts, session_token=_text(request, SESSION_TOKEN),
         )  # fmt: skip
         if (fate.stall or fate.cut) and tokens > 1:
             self._plan_trouble(answer, fate)
@@ -213,7 +211,6 @@ class Site:
         answer.trouble = Answer.cut if fate.cut else lambda a: a.hold(stall_s)
 
 
-def session_of(request: Request) -> str | None:
-    """Whose requests belong together, by the first of ``SESSION_HEADERS`` that is there."""
-    value = next((v for name in SESSION_HEADERS if (v := request.headers.get(name))), None)
-    return None if value is None else value.decode("latin-1")
+def _text(request: Request, header: str) -> str | None:
+    value = request.headers.get(header.encode())
+    return value.decode("latin-1") if value else None

@@ -4,6 +4,7 @@ prefills and then to one that decodes."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ from .router_metrics import RouterMetrics
 from .stream import Answer, Prefill
 
 RETRY_AFTER_S = 1
+SESSION_TOKEN = "x-session-token"
+"""The header that names the replica of a session's turn, to the client and by it: the llm-d router's default."""
 
 
 class Dispatcher(Protocol):
@@ -67,6 +70,8 @@ class Routed:
         self._engines = [replica.engine for replica in replicas]
         self._router = Router(config.router, seed)
         self._max_queue = config.failures.max_queue
+        affine = config.router.policy == "session_affinity"
+        self._by_token = {_token_of(replica): replica for replica in replicas} if affine else {}
 
     def catch_up(self, wall: int) -> None:
         for replica in self._replicas:
@@ -79,7 +84,11 @@ class Routed:
     def put(self, answer: Answer, request: EngineRequest, at: int) -> Replica:
         """Pick a replica and give it a request as of ``at`` (monotonic ns), up to which they have caught up."""
         began = monotonic_ns()
-        replica = self._replicas[self._router.pick(request, self._engines)]
+        replica = self._by_token.get(answer.session_token or "")
+        if replica is None:
+            replica = self._replicas[self._router.pick(request, self._engines)]
+        if self._by_token:
+            answer.headers = f"{SESSION_TOKEN}: {_token_of(replica)}\r\n"
         self._metrics.picked(replica.number, (monotonic_ns() - began) * 1e-9)
         _put(replica, self._max_queue, answer, request, at)
         return replica
@@ -219,6 +228,11 @@ class Agenda:
                 call()
         if self._due:
             self._alarm.set(self._due[0][0])
+
+
+def _token_of(replica: Replica) -> str:
+    """As the llm-d router makes it: namespace and name of the pod in base64."""
+    return base64.b64encode(b"simulator/replica-%d" % replica.number).decode("ascii")
 
 
 def _put(replica: Replica, max_queue: int | None, answer: Answer, request: EngineRequest, at: int) -> None:

@@ -21,8 +21,9 @@ REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
            503: "Service Unavailable"}  # fmt: skip
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nserver: llm-d-benchmark-simulator\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
 )
+"""Without the empty line at its end."""
 STREAM_END = b"0\r\n\r\n"
 
 

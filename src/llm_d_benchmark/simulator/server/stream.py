@@ -22,6 +22,8 @@ class Answer:
             another one has prefilled it), and of its first and latest token.
         cached: prompt tokens from the prefix cache; None until its prefill begins.
         count: tokens so far.
+        headers: further lines of the answer's head, each with its end.
+        session_token: with which the client asks for the replica of its turn before.
         texts: of each token, where the words of the vocabulary are not all of it (a stop string); empty texts are
             tokens that a client does not see.
         gone: called when the client has left before the end.
@@ -29,9 +31,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_held", "_stalled", "arrived", "ask", "cached", "connection", "count", "ended", "first", "gone", "here",
-        "last", "output_tokens", "place", "plain", "reason", "request_id", "start", "template", "texts", "trouble",
-        "trouble_at", "vocabulary", "words", "write",
+        "_held", "_stalled", "arrived", "ask", "cached", "connection", "count", "ended", "first", "gone",
+        "headers", "here", "last", "output_tokens", "place", "plain", "reason", "request_id", "session_token", "start",
+        "template", "texts", "trouble", "trouble_at", "vocabulary", "words", "write",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +48,7 @@ class Answer:
         output_tokens: int,
         reason: str,
         texts: Sequence[str] | None = None,
+        session_token: str | None = None,
     ) -> None:
         self.connection, self.ask, self.request_id, self.arrived = connection, ask, request_id, arrived
         self.words, self.output_tokens, self.reason, self.texts = vocabulary.bytes, output_tokens, reason, texts
@@ -54,6 +57,7 @@ class Answer:
         self.vocabulary = vocabulary
         self.start = self.place = word_of(request_id, vocabulary)
         self.here = arrived
+        self.headers, self.session_token = "", session_token
         self.count = self.first = self.last = 0
         self.cached: int | None = None
         self.plain = ask.stream and texts is None and not ask.continuous_usage
@@ -74,7 +78,7 @@ class Answer:
         """The request was accepted: a stream's head goes out at once."""
         self.connection.answering = self
         if self.ask.stream:
-            self.write(STREAM_HEAD)
+            self.write(b"%s%s\r\n" % (STREAM_HEAD, self.headers.encode("latin-1")))
 
     def next_event(self) -> bytes:
         """The event of the next token of a plain answer, which is neither the first nor the last, to be written."""
@@ -140,7 +144,7 @@ class Answer:
             self.write(data)
             self.connection.done()
         else:
-            self.connection.reply(200, data)
+            self.connection.reply(200, data, headers=self.headers)
 
     def _word(self) -> bytes:
         if self.texts is not None:
