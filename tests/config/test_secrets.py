@@ -73,25 +73,25 @@ def test_the_secrets_of_a_run_are_known_so_that_they_can_be_kept_out(
 def test_sources_are_read(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n")
-    assert resolve_secret(SecretSource(file=str(path))).reveal() == KEY
-    assert resolve_secret(SecretSource(env="A"), env={"A": KEY}).reveal() == KEY
-    headers = resolve_headers({"X": "plain", "Y": SecretSource(env="A")}, env={"A": KEY})
+    assert resolve_secret(SecretSource(file=str(path)), "k").reveal() == KEY
+    assert resolve_secret(SecretSource(env="A"), "k", env={"A": KEY}).reveal() == KEY
+    headers = resolve_headers({"X": "plain", "Y": SecretSource(env="A")}, "k", env={"A": KEY})
     assert headers["X"] == "plain"
     assert str(headers["Y"]) == "***"
-    key = resolve_api_key(None, env={"OPENAI_API_KEY": KEY})
+    key = resolve_api_key(None, "k", env={"OPENAI_API_KEY": KEY})
     assert key is not None
     assert key.reveal() == KEY
-    assert resolve_api_key(None, env={}) is None
+    assert resolve_api_key(None, "k", env={}) is None
 
 
 def test_sources_that_are_not_there_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="variable A, which holds a secret, is not set"):
-        resolve_secret(SecretSource(env="A"), env={})
-    with pytest.raises(ConfigError, match="cannot be read"):
-        resolve_secret(SecretSource(file=str(tmp_path / "no")))
+    with pytest.raises(ConfigError, match=r"^k: the environment variable A, which holds a secret, is not set"):
+        resolve_secret(SecretSource(env="A"), "k", env={})
+    with pytest.raises(ConfigError, match=r"^k: .* cannot be read"):
+        resolve_secret(SecretSource(file=str(tmp_path / "no")), "k")
     (tmp_path / "empty").write_text("\n")
-    with pytest.raises(ConfigError, match="is empty"):
-        resolve_secret(SecretSource(file=str(tmp_path / "empty")))
+    with pytest.raises(ConfigError, match=r"^k: .* is empty"):
+        resolve_secret(SecretSource(file=str(tmp_path / "empty")), "k")
 
 
 def test_names_that_look_secret() -> None:

@@ -67,7 +67,7 @@ def explore(
     options = ExploreOptions(
         output=output, command=parse.command_line(), resume=resume, say=lambda line: typer.echo(line, err=True)
     )
-    with make_progress(progress.value) as shown:
+    with loaded.locating(), make_progress(progress.value) as shown:
         outcome = until_signal(lambda stop: run_study(loaded, options, observers=[shown], stop=stop))
     show(outcome.result, outcome.folder, json_output)
     if outcome.failure is not None:

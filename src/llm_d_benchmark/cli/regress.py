@@ -160,7 +160,7 @@ def _run(loaded: LoadedConfig, options: RegressOptions, progress: ProgressMode) 
     from ..runner.regress import regress as run_regression
     from .interrupt import until_signal
 
-    with make_progress(progress.value) as shown:
+    with loaded.locating(), make_progress(progress.value) as shown:
         return until_signal(lambda stop: run_regression(loaded, options, observers=[shown], stop=stop))
 
 

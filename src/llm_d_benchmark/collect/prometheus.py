@@ -19,6 +19,7 @@ from .api import CollectError, CollectJob
 from .clock import ClockOffset
 from .prometheus_api import PrometheusApi, Range
 
+KEY = "spec.collectors.prometheus"
 RANGE_S = 120.0
 """Seconds of one request; what is asked at once bounds the memory."""
 LEAD_S = 120.0
@@ -66,11 +67,11 @@ def server_of(url: str, config: PrometheusConfig) -> Endpoint:
     Raises:
         ConfigError: a variable or file that holds a secret is not there.
     """
-    headers = resolve_headers(config.headers)
+    headers = resolve_headers(config.headers, f"{KEY}.headers")
     if config.username is not None and config.password is not None:
-        pair = f"{config.username}:{resolve_secret(config.password).reveal()}"
+        pair = f"{config.username}:{resolve_secret(config.password, f'{KEY}.password').reveal()}"
         headers["Authorization"] = Secret(f"Basic {base64.b64encode(pair.encode()).decode()}")
-    token = None if config.bearer_token is None else resolve_secret(config.bearer_token)
+    token = None if config.bearer_token is None else resolve_secret(config.bearer_token, f"{KEY}.bearer_token")
     return Endpoint(url, api_key=token, headers=headers, tls=Tls(config.verify_tls, config.ca_file))
 
 

@@ -61,10 +61,11 @@ def _refusal(node: Node, path: KeyPath, name: str) -> str:
     )
 
 
-def resolve_secret(source: SecretSource, *, env: Mapping[str, str] | None = None) -> Secret:
+def resolve_secret(source: SecretSource, key: str, *, env: Mapping[str, str] | None = None) -> Secret:
     """The secret that a source names.
 
     Args:
+        key: of the configuration, with which its errors begin (see ``LoadedConfig.locating``).
         env: environment to look in; default: the process's own.
 
     Raises:
@@ -74,7 +75,7 @@ def resolve_secret(source: SecretSource, *, env: Mapping[str, str] | None = None
         value = (os.environ if env is None else env).get(source.env, "").strip()
         if not value:
             raise ConfigError(
-                f"the environment variable {source.env}, which holds a secret, is not set",
+                f"{key}: the environment variable {source.env}, which holds a secret, is not set",
                 advice=f"export {source.env}=... in the shell that starts the run",
             )
         return Secret(value)
@@ -83,46 +84,58 @@ def resolve_secret(source: SecretSource, *, env: Mapping[str, str] | None = None
         value = path.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"the secret's file {path} cannot be read: {reason}") from None
+        raise ConfigError(f"{key}: the secret's file {path} cannot be read: {reason}") from None
     if not value:
-        raise ConfigError(f"the secret's file {path} is empty")
+        raise ConfigError(f"{key}: the secret's file {path} is empty")
     return Secret(value)
 
 
-def resolve_api_key(source: SecretSource | None, *, env: Mapping[str, str] | None = None) -> Secret | None:
+def resolve_variable(name: str | None, key: str) -> Secret | None:
+    """The secret in an environment variable; None where none is named.
+
+    Raises:
+        ConfigError: see ``resolve_secret``.
+    """
+    return None if name is None else resolve_secret(SecretSource(env=name), key)
+
+
+def resolve_api_key(source: SecretSource | None, key: str, *, env: Mapping[str, str] | None = None) -> Secret | None:
     """The key to send: what the source names, else OPENAI_API_KEY where it is set, else none.
 
     Raises:
         ConfigError: see ``resolve_secret``.
     """
     if source is not None:
-        return resolve_secret(source, env=env)
+        return resolve_secret(source, key, env=env)
     value = (os.environ if env is None else env).get(DEFAULT_KEY, "").strip()
     return Secret(value) if value else None
 
 
 def resolve_headers(
-    headers: Mapping[str, str | SecretSource], *, env: Mapping[str, str] | None = None
+    headers: Mapping[str, str | SecretSource], key: str, *, env: Mapping[str, str] | None = None
 ) -> dict[str, str | Secret]:
-    """Headers with every named secret in its place.
+    """Headers with every named secret in its place; ``key``: of them all.
 
     Raises:
         ConfigError: see ``resolve_secret``.
     """
-    return {k: v if isinstance(v, str) else resolve_secret(v, env=env) for k, v in headers.items()}
+    return {
+        name: value if isinstance(value, str) else resolve_secret(value, f"{key}.{format_path([name])}", env=env)
+        for name, value in headers.items()
+    }
 
 
 def secrets_of(target: TargetConfig, *, env: Mapping[str, str] | None = None) -> tuple[Secret, ...]:
     """Every secret that a target names and that is there, so that it can be kept out of logs and files."""
-    block = getattr(target, target.type, None)
+    block, key = getattr(target, target.type, None), "spec.target"
     sources = [getattr(block, "api_key", None), *(getattr(block, "headers", None) or {}).values()]
     if variable := getattr(block, "api_key_env", None):
         sources.append(SecretSource(env=variable))
-    found = [resolve_api_key(None, env=env)]
+    found = [resolve_api_key(None, key, env=env)]
     for source in sources:
         if isinstance(source, SecretSource):
             try:
-                found.append(resolve_secret(source, env=env))
+                found.append(resolve_secret(source, key, env=env))
             except ConfigError:
                 continue  # the target itself says so, with advice, when it is opened
     return tuple(dict.fromkeys(s for s in found if s))

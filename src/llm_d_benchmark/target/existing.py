@@ -12,6 +12,8 @@ from ..domain.endpoint import Endpoint, Tls
 from .api import TargetContext
 from .attach import attach, normalise_url
 
+KEY = "spec.target.existing"
+
 
 class ExistingTarget:
     """Attaches to any OpenAI-compatible server and leaves it as it was."""
@@ -40,8 +42,8 @@ class ExistingTarget:
         endpoint = Endpoint(
             url=normalise_url(config.url),
             model=config.model,
-            api_key=resolve_api_key(config.api_key),
-            headers=resolve_headers(config.headers),
+            api_key=resolve_api_key(config.api_key, f"{KEY}.api_key"),
+            headers=resolve_headers(config.headers, f"{KEY}.headers"),
             tls=Tls(config.verify_tls, config.ca_file),
         )
         yield await attach(endpoint, {"type": self.type})

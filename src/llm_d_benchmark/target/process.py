@@ -59,7 +59,8 @@ class ProcessTarget:
             env=config.env,
             cwd=config.cwd,
         )
-        address = Endpoint(url=self._url(port), model=config.model, api_key=resolve_api_key(config.api_key))
+        key = resolve_api_key(config.api_key, "spec.target.process.api_key")
+        address = Endpoint(url=self._url(port), model=config.model, api_key=key)
         async with running(spec, address) as endpoint:
             yield await attach(endpoint, {"type": self.type, "command": command})
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from ..config.secrets import resolve_secret
+from ..config.secrets import resolve_variable
 from ..config.simulator import SimulatorTargetConfig
-from ..config.target import SecretSource
 from ..domain.endpoint import Endpoint
 from ..simulator.profiles import Profile, load_profile
+from ..simulator.profiles.profile import KEY
 from ..simulator.server.sockets import close, listen, url_of
 from .api import TargetContext
 from .attach import attach
@@ -49,7 +49,7 @@ class SimulatorTarget:
     @asynccontextmanager
     async def _open(self, context: TargetContext) -> AsyncIterator[Endpoint]:
         config = self._config
-        key = None if config.api_key_env is None else resolve_secret(SecretSource(env=config.api_key_env))
+        key = resolve_variable(config.api_key_env, f"{KEY}.api_key_env")
         ports = _ports(config)
         settings = config.model_copy(update={"port": ports[0]}).model_dump(mode="json")
         options = {"host": HOST, "cores": server_cores(), "config": settings}

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from prometheus_client import CollectorRegistry
 
-from ...config.secrets import resolve_secret
+from ...config.secrets import resolve_variable
 from ...config.simulator import SimulatorTargetConfig
-from ...config.target import SecretSource
 from ...domain.endpoint import Secret
 from ..fleet import build_engines
 from ..profiles import Profile, load_profile
+from ..profiles.profile import KEY
 from .app import Service, Site
 from .clock import Clock, monotonic_ns
 from .dispatch import Delayed, Direct, Disaggregated, Dispatcher, Routed
@@ -89,7 +89,7 @@ def run(
     import uvloop
 
     profile = load_profile(config)
-    api_key = None if config.api_key_env is None else resolve_secret(SecretSource(env=config.api_key_env))
+    api_key = resolve_variable(config.api_key_env, f"{KEY}.api_key_env")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
