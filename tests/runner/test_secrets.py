@@ -24,7 +24,7 @@ EXISTING = {"url": "http://127.0.0.1:9"}
         ({"target": {"simulator": {"api_key_env": UNSET["env"]}}}, "target.simulator.api_key_env"),
         ({"target": {"existing": {**EXISTING, "api_key": UNSET}}}, "target.existing.api_key"),
         ({"target": {"existing": {**EXISTING, "headers": {"X-Key": UNSET}}}}, "target.existing.headers.X-Key"),
-        ({"target": {"process": {"command": ["python3"], "api_key": UNSET}}}, "target.process.api_key"),
+        ({"target": {"process": {"command": ["python3", "{port}"], "api_key": UNSET}}}, "target.process.api_key"),
         (
             {"target": {"existing": EXISTING}, "collectors": {"prometheus": {**EXISTING, "bearer_token": UNSET}}},
             "collectors.prometheus.bearer_token",
