@@ -106,7 +106,7 @@ def _line(found: Sequence[float]) -> str:
 
 def accurate(server: Server, streams: int, receiver: str) -> bool:
     """Whether three runs at this level keep the error limits in the median."""
-    found = [whole(server, streams, streams * 8, receiver)[1] for _ in range(3)]
+    found = [whole(server, streams, streams * ROUNDS, receiver)[1] for _ in range(3)]
     ttft, itl = (statistics.median(getattr(e, name) for e in found) for name in ("ttft_p99", "itl_p99"))
     print(f"  {streams:5} streams on one client core: p99 error ttft {ttft:5.2f} itl {itl:5.2f} ms", flush=True)
     return ttft < LIMIT_TTFT_MS and itl < LIMIT_ITL_MS
@@ -116,7 +116,7 @@ def main(pairs: int = PAIRS, receiver: str = "auto") -> bool:
     with mock_server() as server:
         held = [level(server, streams, pairs, receiver) for streams in LEVELS]
         largest = 0
-        for streams in (768, 1024, 1280, 1536, 1792, 2048):
+        for streams in (768, 896, 1024, 1152, 1280, 1536, 2048):
             if not accurate(server, streams, receiver):
                 break
             largest = streams
