@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 import yaml
 
-from llm_d_benchmark.config.layers import load_config
+from llm_d_benchmark.config.layers import LoadedConfig, load_config
 from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.runner.explore import ExploreOptions, explore
 from llm_d_benchmark.runner.options import RunOptions
 from llm_d_benchmark.runner.run import run
 
 UNSET = {"env": "A_KEY_THAT_NOBODY_SET"}
 EXISTING = {"url": "http://127.0.0.1:9"}
+
+
+def written(spec: dict[str, Any], folder: Path) -> tuple[LoadedConfig, Path]:
+    file = folder / "c.yaml"
+    benchmark = {"load_generators": [{"type": "native", "config": {"concurrency": 1, "num_requests": 1}}]}
+    head = {"apiVersion": "llm-d.io/v1alpha1", "kind": "BenchmarkConfig", "metadata": {"name": "x"}}
+    file.write_text(yaml.safe_dump({**head, "spec": {**spec, "benchmark": benchmark}}, sort_keys=False))
+    return load_config([file], env={}), file
 
 
 @pytest.mark.parametrize(
@@ -32,12 +41,7 @@ EXISTING = {"url": "http://127.0.0.1:9"}
     ],
 )
 def test_a_variable_that_is_not_set_is_named_with_its_place(spec: dict[str, Any], key: str, tmp_path: Path) -> None:
-    file = tmp_path / "c.yaml"
-    load = {"concurrency": 1, "num_requests": 1}
-    head = {"apiVersion": "llm-d.io/v1alpha1", "kind": "BenchmarkConfig", "metadata": {"name": "x"}}
-    benchmark = {"load_generators": [{"type": "native", "config": load}]}
-    file.write_text(yaml.safe_dump({**head, "spec": {**spec, "benchmark": benchmark}}, sort_keys=False))
-    loaded = load_config([file], env={})
+    loaded, file = written(spec, tmp_path)
     with pytest.raises(ConfigError) as caught, loaded.locating():
         asyncio.run(run(loaded, RunOptions(tmp_path / "results", "test")))
     place, said, text = caught.value.message.removeprefix(f"{file}:").split(": ", 2)
@@ -45,3 +49,16 @@ def test_a_variable_that_is_not_set_is_named_with_its_place(spec: dict[str, Any]
     assert "A_KEY_THAT_NOBODY_SET" in file.read_text().splitlines()[int(place) - 1]
     assert text == "the environment variable A_KEY_THAT_NOBODY_SET, which holds a secret, is not set"
     assert "export A_KEY_THAT_NOBODY_SET=" in str(caught.value.advice)
+
+
+def test_a_study_says_so_before_its_first_run(tmp_path: Path) -> None:
+    factor = {"name": "spec.target.simulator.max_num_seqs", "values": [4, 8]}
+    design = {"type": "factorial_design", "factors": [factor]}
+    target = {"simulator": {"api_key_env": UNSET["env"]}}
+    loaded, file = written({"target": target, "experiment_design": design}, tmp_path)
+    options = ExploreOptions(tmp_path / "results")
+    with pytest.raises(ConfigError) as caught, loaded.locating():
+        asyncio.run(explore(loaded, options))
+    assert caught.value.message.startswith(f"{file}:")
+    assert "spec.target.simulator.api_key_env: the environment variable" in caught.value.message
+    assert not options.output.exists()

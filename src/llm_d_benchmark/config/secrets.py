@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..domain.endpoint import Secret
@@ -125,17 +126,34 @@ def resolve_headers(
     }
 
 
+def require_secrets(target: TargetConfig, *, env: Mapping[str, str] | None = None) -> None:
+    """Find out now, and not when the target is opened, whether the secrets that it names are there.
+
+    Raises:
+        ConfigError: see ``resolve_secret``.
+    """
+    for key, source in _named(target):
+        resolve_secret(source, key, env=env)
+
+
 def secrets_of(target: TargetConfig, *, env: Mapping[str, str] | None = None) -> tuple[Secret, ...]:
     """Every secret that a target names and that is there, so that it can be kept out of logs and files."""
-    block, key = getattr(target, target.type, None), "spec.target"
-    sources = [getattr(block, "api_key", None), *(getattr(block, "headers", None) or {}).values()]
-    if variable := getattr(block, "api_key_env", None):
-        sources.append(SecretSource(env=variable))
-    found = [resolve_api_key(None, key, env=env)]
-    for source in sources:
-        if isinstance(source, SecretSource):
-            try:
-                found.append(resolve_secret(source, key, env=env))
-            except ConfigError:
-                continue  # the target itself says so, with advice, when it is opened
+    found = [resolve_api_key(None, "", env=env)]
+    for key, source in _named(target):
+        with suppress(ConfigError):  # the target itself says so, with advice, when it is opened
+            found.append(resolve_secret(source, key, env=env))
     return tuple(dict.fromkeys(s for s in found if s))
+
+
+def _named(target: TargetConfig) -> Iterator[tuple[str, SecretSource]]:
+    """The secrets of a target by their keys."""
+    block, key = getattr(target, target.type, None), f"spec.target.{target.type}"
+    if variable := getattr(block, "api_key_env", None):
+        yield f"{key}.api_key_env", SecretSource(env=variable)
+    headers = getattr(block, "headers", None) or {}
+    given = {"api_key": getattr(block, "api_key", None)} | {
+        f"headers.{format_path([n])}": v for n, v in headers.items()
+    }
+    for name, source in given.items():
+        if isinstance(source, SecretSource):
+            yield f"{key}.{name}", source
