@@ -136,6 +136,27 @@ def test_flags_follow_the_diagnosis_and_name_a_factor() -> None:
     assert (seqs.key, seqs.values) == ("spec.target.process.args.max_num_seqs", (64, 32, 16))
 
 
+def test_the_local_model_is_advised_in_its_own_flags() -> None:
+    target = TargetConfig.model_validate({"type": "local"})
+    begins = ("the KV cache was full", "requests waited in the server's queue", "prefill took most of a request's time",
+              "most of a request's time passed before its first token", "decoding took most of a request's time",
+              "prompts share prefixes, but the prefix cache was hardly hit")  # fmt: skip
+    found = [h for b in begins for h in hypotheses([Diagnosed("run1", Claim(b, "high", ["x"]))], target)]
+    assert {h.flag for h in found} == {"--ctx-size", "--cache-type-k", "--parallel", "--ubatch-size", "--batch-size"}
+    for h in found:  # each is a search that the target takes
+        assert h.key is not None
+        assert len(h.values) > 1
+        for value in h.values:
+            load_config(
+                [], env={}, overrides={"spec": {"target": {"local": {}}}}, sets=[f"{h.key}={json.dumps(value)}"]
+            )
+    (queued,) = hypotheses([Diagnosed("run1", Claim(begins[1], "high", ["x"]), 3.9)], target)
+    assert (queued.flag, queued.key, queued.values) == ("--parallel", "spec.target.local.slots", (4, 8, 16))
+    few = TargetConfig.model_validate({"local": {"threads": 2}})
+    decoding = hypotheses([Diagnosed("run1", Claim(begins[4], "high", ["x"]))], few)
+    assert ("--threads", (2, 4)) in [(h.flag, h.values) for h in decoding]
+
+
 async def test_finalists_differ_in_what_matters() -> None:
     asked = plan({**SPACE, "temperature": [0.1, 0.5, 1.0]}, finalists=2)
     bench = Bench(served, noise=0.003, present={"batch_size": 4, "concurrency": 16, "temperature": 0.1})

@@ -28,9 +28,10 @@ REUSING = frozenset({"shared_prefix", "conversation"})
 def diagnose(stages: Sequence[StageResult], validity: Validity, config: BenchmarkConfig) -> list[Claim]:
     """Every claim of every stage, the surest first within a stage; "unknown" where nothing can be claimed."""
     reuses = any(g.config.workload.get("type") in REUSING for g in config.spec.benchmark.load_generators)
+    local = config.spec.target is not None and config.spec.target.type == "local"
     found: list[Claim] = []
     for stage in stages:
-        look = _Look(stage, validity, reuses)
+        look = _Look(stage, validity, reuses, local)
         claims = [c for find in _FINDERS for c in find(look)]
         order: Sequence[Confidence] = ("high", "medium", "low")
         found += sorted(claims, key=lambda c: order.index(c.confidence)) or [_unknown(stage)]
@@ -44,12 +45,16 @@ class _Look:
     stage: StageResult
     validity: Validity
     reuses: bool
+    local: bool
 
     def resource(self, name: str) -> float | None:
         return _value(self.stage.resources.get(name))
 
     def claim(self, text: str, confidence: Confidence, evidence: Sequence[str], advice: str | None = None) -> Claim:
         return Claim(text, confidence, tuple(evidence), advice, self.stage.index)
+
+    def advice(self, limit: str) -> str:
+        return (_LOCAL_ADVICE if self.local else _ADVICE)[limit]
 
     def shares(self) -> tuple[dict[str, float], str, Confidence] | None:
         """Shares of a request's time by phase, where they come from, and how sure that is."""
@@ -91,8 +96,7 @@ def _kv_cache(look: _Look) -> Iterator[Claim]:
     if waiting:
         evidence.append(f"server_waiting {waiting:.1f}")
     sure: Confidence = "high" if preempted else "medium" if waiting and waiting >= 1 else "low"
-    advice = "raise gpu-memory-utilization, use a smaller KV type or more GPUs, or lower max-num-seqs"
-    yield look.claim("the KV cache was full", sure, evidence, advice)
+    yield look.claim("the KV cache was full", sure, evidence, look.advice("cache"))
 
 
 def _phases(look: _Look) -> Iterator[Claim]:
@@ -105,10 +109,10 @@ def _phases(look: _Look) -> Iterator[Claim]:
     evidence = [said] + ([f"server_waiting {waiting:.1f}"] if waiting is not None else [])
     for phase, share in shares.items():
         if share > MAIN_SHARE:
-            yield look.claim(_PHASE[phase][0], sure, evidence, _PHASE[phase][1])
+            yield look.claim(_PHASE[phase], sure, evidence, look.advice(phase))
     queue = shares.get("queue", 0.0)
     if SOME_SHARE < queue <= MAIN_SHARE:
-        yield look.claim("requests queued for a good part of their time", "medium", evidence, _PHASE["queue"][1])
+        yield look.claim("requests queued for a good part of their time", "medium", evidence, look.advice("queue"))
 
 
 def _prefix(look: _Look) -> Iterator[Claim]:
@@ -118,7 +122,7 @@ def _prefix(look: _Look) -> Iterator[Claim]:
     if look.reuses and rate is not None and rate < LOW_HIT_RATE:
         yield look.claim("prompts share prefixes, but the prefix cache was hardly hit", "medium",
                          [f"prefix hit rate {rate:.0%} of prompt tokens"],
-                         "enable prefix caching, route by prefix, or give the cache more room")  # fmt: skip
+                         look.advice("prefix"))  # fmt: skip
 
 
 def _network(look: _Look) -> Iterator[Claim]:
@@ -136,15 +140,29 @@ def _unknown(stage: StageResult) -> Claim:
 
 _FINDERS = (_client, _errors, _kv_cache, _phases, _prefix, _network)
 _PHASE = {
-    "queue": ("requests waited in the server's queue",
-              "lower the load, add replicas, or raise max-num-seqs where the KV cache has room"),
-    "prefill": ("prefill took most of a request's time",
-                "raise max-num-batched-tokens, use prefix caching, or prefill on replicas of their own"),
-    "decode": ("decoding took most of a request's time",
-               "this is usual for long answers; more tensor parallelism or a smaller weight type makes steps shorter"),
-    "before the first token": ("most of a request's time passed before its first token: queueing or prefill",
-                               "collect the server's own metrics to tell the two apart (spec.collectors.scrape)"),
-}  # fmt: skip
+    "queue": "requests waited in the server's queue",
+    "prefill": "prefill took most of a request's time",
+    "decode": "decoding took most of a request's time",
+    "before the first token": "most of a request's time passed before its first token: queueing or prefill",
+}
+_ADVICE = {
+    "cache": "raise gpu-memory-utilization, use a smaller KV type or more GPUs, or lower max-num-seqs",
+    "queue": "lower the load, add replicas, or raise max-num-seqs where the KV cache has room",
+    "prefill": "raise max-num-batched-tokens, use prefix caching, or prefill on replicas of their own",
+    "decode": "this is usual for long answers; more tensor parallelism or a smaller weight type makes steps shorter",
+    "before the first token": "collect the server's own metrics to tell the two apart (spec.collectors.scrape)",
+    "prefix": "enable prefix caching, route by prefix, or give the cache more room",
+}
+_LOCAL_ADVICE = {
+    **_ADVICE,
+    "cache": "raise spec.target.local.context, set a smaller cache_type_k, or lower slots",
+    "queue": "lower the load, or raise spec.target.local.slots",
+    "prefill": "raise spec.target.local.ubatch, or threads where cores are free",
+    "decode": "this is usual for long answers; more threads, where cores are free, or a smaller model file "
+    "(spec.target.local.model_path) makes steps shorter",
+    "prefix": "raise spec.target.local.context, so that prefixes stay in the cache",
+}
+"""Of the model on this machine: what its own keys can do."""
 
 
 def _value(scalar: Scalar | None) -> float | None:

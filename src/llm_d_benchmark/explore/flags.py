@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from ..config.target import TargetConfig
 from ..domain.result import Claim, Measured, RunResult
 from ..domain.study import Hypothesis, Value
+from .remedies import FULL_CACHE, LLAMA_CPP, QUEUED, VLLM, Advice
 
 SIMULATED = MappingProxyType(
     {
@@ -23,57 +24,18 @@ SIMULATED = MappingProxyType(
 )
 """vLLM's flag -> key of the simulator."""
 FULL = 0.9
-"""A batch that has this part of ``max-num-seqs`` on average has all the sequences it may have."""
-LOCAL = MappingProxyType({"max-num-seqs": "slots", "max-num-batched-tokens": "batch", "kv-cache-dtype": "cache_type_k"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Advice:
-    """``claim`` is how the diagnosis begins; ``scale`` makes values out of the present number; ``places``: only where a
-    batch had all the sequences it may have, or where it had free places; "" for both."""
-
-    claim: str
-    flag: str
-    change: str
-    scale: Sequence[float] = ()
-    values: Sequence[Value] = ()
-    places: Literal["", "full", "free"] = ""
-
-
-_FULL_CACHE = "the KV cache was full"
-_QUEUED = ("requests waited in the server's queue", "requests queued for a good part")
-_ADVICE = (
-    _Advice("the KV cache was full", "gpu-memory-utilization", "raise it: more blocks, fewer preemptions",
-            values=(0.9, 0.93, 0.95)),
-    _Advice("the KV cache was full", "kv-cache-dtype", "fp8 halves the cache's bytes; check the quality of answers",
-            values=("auto", "fp8")),
-    _Advice("the KV cache was full", "tensor-parallel-size", "more GPUs hold more cache and share the weights",
-            scale=(1, 2, 4)),
-    _Advice("the KV cache was full", "max-num-seqs", "lower it: fewer sequences that preempt each other",
-            scale=(1, 0.5, 0.25)),
-    _Advice("the KV cache was full", "num-gpu-blocks-override", "raise it as far as the memory goes, or leave it out",
-            scale=(1, 1.5, 2)),
-    *(_Advice(queued, "max-num-seqs", "raise it: every place was taken, and the KV cache has room", scale=(1, 2, 4),
-              places="full") for queued in _QUEUED),
-    *(_Advice(queued, "max-num-batched-tokens", "raise it: places were free, so prompts waited for room in a step",
-              scale=(1, 2, 4), places="free") for queued in _QUEUED),
-    *(_Advice(queued, "tensor-parallel-size", "places were free, so computing was the limit: more GPUs shorten steps",
-              scale=(1, 2, 4), places="free") for queued in _QUEUED),
-    *(_Advice(queued, "enable-prefix-caching", "on, where prompts share prefixes: less to compute",
-              values=(True, False), places="free") for queued in _QUEUED),
-    _Advice("prefill took most", "max-num-batched-tokens", "raise it: fewer steps for a prompt; TPOT may grow",
-            scale=(1, 2, 4)),
-    _Advice("prefill took most", "enable-prefix-caching", "on, where prompts share prefixes", values=(True, False)),
-    _Advice("most of a request's time passed before", "max-num-batched-tokens", "raise it if prefill takes long",
-            scale=(1, 2, 4)),
-    _Advice("most of a request's time passed before", "max-num-seqs", "raise it if requests wait", scale=(1, 2, 4)),
-    _Advice("decoding took most", "tensor-parallel-size", "more GPUs make every step shorter", scale=(1, 2, 4)),
-    _Advice("decoding took most", "max-num-seqs", "lower it for shorter steps (TPOT), raise it for more tokens/s",
-            scale=(0.5, 1, 2)),
-    _Advice("decoding took most", "max-num-batched-tokens", "lower it: prompts disturb decoding steps less",
-            scale=(1, 0.5, 0.25)),
-    _Advice("prompts share prefixes, but", "enable-prefix-caching", "on", values=(True, False)),
-)  # fmt: skip
+"""A batch that has this part of the sequences it may have on average has all of them."""
+LOCAL = MappingProxyType(
+    {
+        "parallel": "slots",
+        "ctx-size": "context",
+        "batch-size": "batch",
+        "ubatch-size": "ubatch",
+        "threads": "threads",
+        "cache-type-k": "cache_type_k",
+    }
+)
+"""llama.cpp's flag -> key of the local target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +66,11 @@ def hypotheses(found: Sequence[Diagnosed], target: TargetConfig, tried: Sequence
     """
     suggested: dict[str, Hypothesis] = {}
     order = ("high", "medium", "low", "unknown")
-    full = {d.run for d in found if d.claim.claim.startswith(_FULL_CACHE)}
+    full = {d.run for d in found if d.claim.claim.startswith(FULL_CACHE)}
     for d in sorted(found, key=lambda d: order.index(d.claim.confidence)):
-        if d.run in full and d.claim.claim.startswith(_QUEUED):
+        if d.run in full and d.claim.claim.startswith(QUEUED):
             continue  # they wait for blocks
-        for advice in _ADVICE:
+        for advice in VLLM if target.local is None else LLAMA_CPP:
             if not d.claim.claim.startswith(advice.claim) or advice.flag in suggested:
                 continue
             key, present = _key(target, advice.flag)
@@ -120,17 +82,19 @@ def hypotheses(found: Sequence[Diagnosed], target: TargetConfig, tried: Sequence
     return list(suggested.values())
 
 
-def _applies(advice: _Advice, target: TargetConfig, running: float | None) -> bool:
+def _applies(advice: Advice, target: TargetConfig, running: float | None) -> bool:
     by_hand = target.simulator is not None and target.simulator.num_gpu_blocks is not None
     if advice.flag in ("num-gpu-blocks-override", "gpu-memory-utilization"):
         return by_hand is (advice.flag == "num-gpu-blocks-override")
-    _, most = _key(target, "max-num-seqs")
+    if advice.flag == "threads" and _key(target, "threads")[1] is None:
+        return False  # it has all the cores it can have
+    _, most = _key(target, "max-num-seqs" if target.local is None else "parallel")
     if not advice.places or running is None or not isinstance(most, int):
         return True
     return (advice.places == "full") is (running >= FULL * most)
 
 
-def _values(advice: _Advice, present: Any) -> Iterator[Value]:
+def _values(advice: Advice, present: Any) -> Iterator[Value]:
     if advice.values:
         yield from dict.fromkeys([*([] if present is None else [present]), *advice.values])
     elif isinstance(present, int) and not isinstance(present, bool):

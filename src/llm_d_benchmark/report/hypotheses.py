@@ -55,7 +55,7 @@ def hypothesis_table(hypotheses: Sequence[Hypothesis]) -> HtmlTable:
     rows: Rows = [[h.flag, h.change, f"{h.key}: {_plain(h.values)}" if h.key and h.values else _by_hand(h), _because(h)]
                   for h in hypotheses]  # fmt: skip
     header: list[Html] = ["Flag", "Change", "As a factor of the next study", "Because"]
-    return HtmlTable("Server flags", "Of vLLM, by what limited the runs.", header, rows, 3, words=True)
+    return HtmlTable("Server flags", "What limited the runs suggests them.", header, rows, 3, words=True)
 
 
 def next_search(hypotheses: Sequence[Hypothesis]) -> str:
