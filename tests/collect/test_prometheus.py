@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import trustme
 from pydantic import ValidationError
 
 from llm_d_benchmark.collect.api import CollectError, CollectJob
@@ -213,6 +216,30 @@ def test_a_token_and_headers_are_sent_and_a_secret_that_is_not_there_is_said(pag
     assert {(h["authorization"], h["x-scope-orgid"]) for h in ours} == {("Bearer abc", "tenant")}
     with pytest.raises(ConfigError, match="NOT_SET"):
         server_of(page.base, PrometheusConfig(bearer_token={"env": "NOT_SET"}))
+
+
+def test_an_https_server_is_verified_with_its_ca_file_or_not_at_all(tmp_path: Path) -> None:
+    authority, files = trustme.CA(), {"right": tmp_path / "right.pem", "wrong": tmp_path / "wrong.pem"}
+    authority.cert_pem.write_to_path(str(files["right"]))
+    trustme.CA().cert_pem.write_to_path(str(files["wrong"]))
+
+    with prometheus(tmp_path, None, authority=authority) as url:
+
+        def ask(**access: Any) -> None:
+            asyncio.run(PrometheusApi(server_of(url, PrometheusConfig(**access)), 0).clock())
+
+        ask(ca_file=str(files["right"]))
+        ask(verify_tls=False)
+        untrusted = f"the certificate of {urlsplit(url).netloc} is not trusted"
+        for access, reason in (
+            ({"ca_file": str(files["wrong"])}, untrusted),
+            ({}, untrusted),
+            ({"ca_file": str(tmp_path / "none.pem")}, f"cannot be read from {tmp_path / 'none.pem'}: No such file"),
+        ):
+            with pytest.raises(CollectError, match=re.escape(reason)) as caught:
+                ask(**access)
+            assert "ca_file" in (caught.value.advice or "")
+            assert caught.value.final
 
 
 @pytest.mark.parametrize(

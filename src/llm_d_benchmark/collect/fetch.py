@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from .api import CollectError
 
 MAX_BYTES = 64 * 2**20
 MAX_ERROR = 4096
+TRUST = "ca_file names its authority's certificate (PEM); for a test system verify_tls: false accepts any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class Fetcher:
             try:
                 context = self._endpoint.tls.context() if own and self._endpoint.secure else None
             except OSError as error:
-                raise CollectError(f"{self._endpoint.tls.ca_file} cannot be used: {error}") from None
+                named, reason = self._endpoint.tls.ca_file, error.strerror or error
+                said = f"the certificates to trust cannot be read from {named}: {reason}"
+                raise CollectError(said, TRUST, final=True) from None
             self._openers[own] = build_opener(_NoRedirect, HTTPSHandler(context=context))
         return self._openers[own]
 
@@ -114,7 +118,11 @@ def _open(opener: OpenerDirector, url: str, headers: dict[str, str], timeout_s: 
             said = _plain(error.read(MAX_ERROR), error.headers.get("Content-Encoding"))
         raise CollectError(f"{plain} answered {error.code}", status=error.code, body=said) from None
     except (URLError, HTTPException, OSError, EOFError, ValueError) as error:
-        raise CollectError(f"{plain} gave no answer: {getattr(error, 'reason', None) or error}") from None
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            untrusted = f"the certificate of {urlsplit(url).netloc} is not trusted: {reason.verify_message}"
+            raise CollectError(untrusted, TRUST, final=True) from None
+        raise CollectError(f"{plain} gave no answer: {reason}") from None
     if len(body) > MAX_BYTES:
         raise CollectError(f"{plain} answered more than {MAX_BYTES // 2**20} MiB")
     return Answer(body, _epoch(date), began, time.monotonic_ns())
