@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import html
@@ -11,14 +12,21 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llm_d_benchmark.capacity.plan import plan as capacity_plan
+from llm_d_benchmark.config.target import TargetConfig
 from llm_d_benchmark.domain.result import RunResult
+from llm_d_benchmark.explore.conclude import Facts, conclude
+from llm_d_benchmark.report.capacity_page import render_html as render_plan
+from llm_d_benchmark.report.explore import render_study
 from llm_d_benchmark.report.html import render_html
+from tests.capacity.test_plan import candidate, question
+from tests.explore.synthetic import Bench, explored, plan, server
 
 from . import sample
 from .agreeing import side_by_side
@@ -51,6 +59,9 @@ const look = () => {{
   if (!page?.documentElement?.dataset.charts) return setTimeout(look, 50);
   const root = page.documentElement;
   const plots = [...page.querySelectorAll(".plot")];
+  const box = (node) => node.getBoundingClientRect();
+  const texts = (plot, kind) => [...plot.querySelectorAll(kind + " text")].map(box).filter((text) => text.width);
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   document.getElementById("seen").textContent = JSON.stringify({{
     charts: root.dataset.charts,
     overflow: root.scrollWidth - root.clientWidth,
@@ -60,6 +71,10 @@ const look = () => {{
       plot.querySelectorAll(".scatterlayer .trace, .barlayer .trace").length])),
     clipped: plots.filter((plot) => plot.querySelector("svg.main-svg").getBoundingClientRect().width
       > plot.getBoundingClientRect().width + 1).map((plot) => plot.id),
+    cut: plots.filter((plot) => texts(plot, "").some((text) => text.right > box(plot).right + 1
+      || text.left < box(plot).left - 1 || text.bottom > box(plot).bottom + 1)).map((plot) => plot.id),
+    covered: plots.filter((plot) => texts(plot, ".legend").some((legend) =>
+      texts(plot, ".xaxislayer-above").some((tick) => meet(legend, tick)))).map((plot) => plot.id),
     ground: page.defaultView.getComputedStyle(page.body).backgroundColor,
     stroke: page.querySelector(".js-line") && page.defaultView.getComputedStyle(page.querySelector(".js-line")).stroke,
     closed: page.querySelectorAll("details:not([open])").length,
@@ -106,7 +121,11 @@ def chromium(profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def look(tmp_path: Path, served: Server, result: RunResult, *, width: int = 1280, dark: bool = False) -> dict[str, Any]:
-    (tmp_path / "report.html").write_text(render_html(source(result)))
+    return look_at(tmp_path, served, render_html(source(result)), width=width, dark=dark)
+
+
+def look_at(tmp_path: Path, served: Server, page: str, *, width: int, dark: bool = False) -> dict[str, Any]:
+    (tmp_path / "report.html").write_text(page)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))
     theme = ["--blink-settings=preferredColorScheme=0"] if dark else []
     profile = tmp_path.parent / f"{tmp_path.name}-profile"
@@ -143,6 +162,31 @@ def test_generators_side_by_side_fit(tmp_path: Path, served: Server, width: int)
     seen = look(tmp_path, served, side_by_side(), width=width)
     assert (seen["charts"], seen["overflow"], seen["wide"], seen["clipped"]) == ("drawn", 0, [], [])
     assert seen["drawn"]["agreement-0"] == 3, "one trace for each generator"
+
+
+def a_study() -> str:
+    asked = plan({"batch_size": [1, 4, 16, 64], "concurrency": [16, 32]}, constraints={"max_latency": "5s"})
+    present = {"batch_size": 4, "concurrency": 16}
+    bench = Bench(lambda s: server({**s, "max_tokens": 128}), noise=0.02, present=present)
+    ledger = asyncio.run(explored(asked, bench)).ledger
+    target = TargetConfig.model_validate({"simulator": {}})
+    return render_study(conclude(asked, ledger, Facts("study", "study", "done", 0, 60_000_000_000, target)))
+
+
+def a_capacity_plan() -> str:
+    day = {"duration": "24h", "hourly_profile": [0.1] * 12 + [1.0] * 12}
+    scenarios = [{"name": "normal day of the week", "multiplier": 1.0, **day}, {"name": "peak", "multiplier": 2.5},
+                 {"name": "black_friday_with_a_long_name", "multiplier": 8.0}]  # fmt: skip
+    options = [candidate(), candidate("llama-3.1-8b/a100"), candidate("llama-3.1-70b/h100", tp=8)]
+    return render_plan(capacity_plan(question(scenarios=scenarios), options))
+
+
+@pytest.mark.parametrize("make", [a_study, a_capacity_plan])
+def test_what_answers_a_question_fits_a_phone(tmp_path: Path, served: Server, make: Callable[[], str]) -> None:
+    seen = look_at(tmp_path, served, make(), width=390)
+    assert len(seen["drawn"]) >= 5
+    assert (seen["charts"], seen["overflow"], seen["wide"], seen["clipped"]) == ("drawn", 0, [], [])
+    assert (seen["cut"], seen["covered"]) == ([], []), "texts over a chart's edge, or a legend on its axis"
 
 
 def test_dark_turns_the_page_and_its_charts(tmp_path: Path, served: Server) -> None:

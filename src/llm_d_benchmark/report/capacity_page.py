@@ -11,7 +11,7 @@ from ..domain.result import Absent, Measured, Scalar
 from .capacity import ROOFLINE, check_words, share, slo_words, usd, wanted
 from .format import DASH, digits, quantity
 from .page import Page, Section, render_page
-from .plot import DASHES, PALETTE, Figure, Json, axis, layout, line
+from .plot import DASHES, PALETTE, Figure, Json, axis, layout, line, wrapped
 from .tables import Html, HtmlTable, Rows
 from .verdict import Tone, Verdict
 
@@ -185,20 +185,23 @@ def _matrix(plan: CapacityPlan) -> Section:
     caption = "Replicas, GPUs and USD an hour, with all margins."
     heat: Json = {
         "type": "heatmap",
-        "x": options,
-        "y": [f"{load:g} ×" for load in loads],
-        "z": [[at[load, o].gpus for o in options] for load in loads],
+        "x": [f"{load:g} ×" for load in loads],
+        "y": [wrapped(o) for o in options],
+        "z": [[at[load, o].gpus for load in loads] for o in options],
         "colorscale": [[0, "rgb(75,91,214)"], [0.5, "rgb(26,156,140)"], [1, "rgb(217,142,4)"]],
         "colorbar": {"title": {"text": "GPUs"}},
-        "hovertemplate": "%{x}, load %{y}: %{z} GPUs<extra></extra>",
+        "hovertemplate": "%{y}, load %{x}: %{z} GPUs<extra></extra>",
     }
     figure = Figure(
         "matrix-heat",
         "GPUs by load and option",
         "Empty: infeasible.",
         [heat],
-        layout(xaxis=axis("", rangemode="normal"), yaxis=axis("", rangemode="normal", type="category")),
-        height=340,
+        layout(
+            xaxis=axis("load", rangemode="normal", type="category"),
+            yaxis=axis("", rangemode="normal", type="category", autorange="reversed"),
+        ),
+        height=160 + 50 * len(options),
         wide=True,
     )
     table = HtmlTable("Capacity matrix", caption, header, rows, 1)
@@ -210,12 +213,12 @@ def _curves(plan: CapacityPlan) -> Section:
     for i, c in enumerate(plan.curves):
         color = PALETTE[i % len(PALETTE)]
         x = [float(r) for r in c.replicas]
-        traces.append(line(x, c.within_slos, f"{c.option}, within the objectives", color))
-        traces.append(line(x, c.most, f"{c.option}, at most", color, dash=DASHES[2]))
+        traces.append(line(x, c.within_slos, wrapped(c.option, 32), color))
+        traces.append(line(x, c.most, wrapped(f"{c.option}, at most", 32), color, dash=DASHES[2]))
     figure = Figure(
         "scaling",
         "Throughput over replicas",
-        "; ".join(dict.fromkeys(f"scaling {c.scaling}" for c in plan.curves)),
+        "; ".join(["Solid: within the objectives", *dict.fromkeys(f"scaling {c.scaling}" for c in plan.curves)]) + ".",
         traces,
         layout(xaxis=axis("replicas"), yaxis=axis("output tokens/s")),
         height=360,
@@ -250,10 +253,13 @@ def _cost_figure(plan: CapacityPlan, priced: Sequence[Requirement]) -> Figure:
         of = [r for r in priced if r.option == option.name]
         months = [r.cost.month.value for r in of if isinstance(r.cost, Cost) and isinstance(r.cost.month, Measured)]
         color = {"color": PALETTE[i % len(PALETTE)]}
-        traces.append({"type": "bar", "name": option.name, "x": [r.scenario for r in of], "y": months, "marker": color})
+        at = {"x": months, "y": [wrapped(r.scenario) for r in of]}
+        traces.append({"type": "bar", "orientation": "h", "name": wrapped(option.name, 32), **at, "marker": color})
+    names = axis("", rangemode="normal", type="category", autorange="reversed")
+    bars = len({r.scenario for r in priced}) * (10 + 20 * len(traces))
     return Figure(
         "costs", "Cost of 30 days", "USD, by scenario and option.", traces,
-        layout(xaxis=axis("", rangemode="normal"), yaxis=axis("USD"), barmode="group"), wide=True,
+        layout(xaxis=axis("USD"), yaxis=names, barmode="group"), height=130 + 20 * len(traces) + bars, wide=True,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Colours are names such as ``@c1``; the page's style sheet says what they are in 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,16 @@ def layout(**more: Any) -> Json:
         "dragmode": False,
         **more,
     }
+
+
+def wrapped(text: str, width: int = 16) -> str:
+    """A name in lines of about ``width`` characters, as a label has them: a phone has no room for a long one."""
+    lines = [""]
+    for part in re.findall(r"[^\s_/,-]*[\s_/,-]|[^\s_/,-]+", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(line.strip() for line in lines)
 
 
 def finite(values: Iterable[float | None]) -> list[float | None]:
