@@ -74,6 +74,24 @@ def test_the_open_file_limit_against_the_plan(tmp_path: Path, capsys: pytest.Cap
     assert "2000000128" in found["open_files"][0]["message"]
 
 
+def test_secrets_that_are_not_there_are_said_beside_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "apiVersion: llm-d.io/v1alpha1\nkind: BenchmarkConfig\nspec:\n"
+        "  target: {existing: {url: 'http://127.0.0.1:9', api_key: {env: NOBODY_SET_IT}}}\n"
+        "  collectors: {prometheus: {url: 'http://127.0.0.1:9', bearer_token: {env: NOR_THIS}}}\n"
+    )
+    code, found = run(capsys, config=[file])
+    assert code == 5
+    assert "cores" in found
+    keys = {"target": "target.existing.api_key", "prometheus": "collectors.prometheus.bearer_token"}
+    for line, (name, key) in enumerate(keys.items(), 4):
+        assert found[name][0]["message"].startswith(f"{file}:{line}: spec.{key}: the environment variable NO")
+        assert found[name][0]["advice"].startswith("export NO")
+
+
 def test_a_mistyped_target(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="did you mean 'local'"):
         doctor(target="locl")

@@ -41,6 +41,7 @@ def doctor(
     """
     import asyncio
     import json
+    from dataclasses import replace
 
     from ..domain.errors import ExitCode
     from ..loadgen.native.compiled import library
@@ -48,7 +49,8 @@ def doctor(
     from . import arguments
 
     loaded = arguments.load(config, overrides=arguments.target_overrides(url, model, target))
-    findings = [*loaded.warnings, *asyncio.run(diagnose(loaded.config, _target(loaded))), library.check()]
+    seen = [*asyncio.run(diagnose(loaded.config, _target(loaded))), *_prometheus(loaded), library.check()]
+    findings = [*loaded.warnings, *(replace(f, message=loaded.located(f.message)) for f in seen)]
     wrong = any(f.severity == "error" for f in findings)
     if json_output:
         typer.echo(json.dumps({"ok": not wrong, "findings": [f.to_dict() for f in findings]}, indent=2))
@@ -63,6 +65,19 @@ def _target(loaded: LoadedConfig) -> TargetConfig | None:
     spec = loaded.config.spec
     named = spec.target is not None or spec.cluster is not None or bool(spec.models)
     return resolve_target(loaded.config) if named else None
+
+
+def _prometheus(loaded: LoadedConfig) -> list[Finding]:
+    """What is wrong with the configuration of its collector, which a run says before it starts anything."""
+    from ..collect.run import prometheus_of
+    from ..domain.errors import ConfigError
+    from ..domain.events import Finding, Severity
+
+    try:
+        prometheus_of(loaded.config)
+    except ConfigError as error:
+        return [Finding("prometheus", Severity.ERROR, error.message, error.advice)]
+    return []
 
 
 def show(findings: Sequence[Finding]) -> None:

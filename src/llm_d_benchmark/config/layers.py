@@ -70,11 +70,13 @@ class LoadedConfig:
         try:
             yield
         except ConfigError as error:
-            key = error.message.partition(": ")[0]
-            given = {o for k, o in self.origins.items() if (k == key or k.startswith(f"{key}.")) and o != DEFAULT}
-            if not given:
-                raise
-            raise ConfigError(f"{min(given)}: {error.message}", advice=error.advice) from None
+            raise ConfigError(self.located(error.message), advice=error.advice) from None
+
+    def located(self, message: str) -> str:
+        """A message that begins with a key, with where that key was given before it; any other as it is."""
+        key = message.partition(": ")[0]
+        given = {o for k, o in self.origins.items() if (k == key or k.startswith(f"{key}.")) and o != DEFAULT}
+        return f"{min(given)}: {message}" if given else message
 
     def secrets(self) -> tuple[Secret, ...]:
         """Secrets that this run uses, to be kept out of whatever is written."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config.model import BenchmarkConfig
 from ..config.target import TargetConfig
 from ..domain.endpoint import Endpoint
-from ..domain.errors import TargetError
+from ..domain.errors import ConfigError, TargetError
 from ..domain.events import Finding, Severity
 from . import host_checks as host
 from .api import TargetContext
@@ -149,7 +149,7 @@ async def diagnose(
         target: the server; None checks the machine alone. One that has to be started is, and stopped again.
 
     Raises:
-        ConfigError: the target cannot be built from its configuration, or a secret it names is not there.
+        ConfigError: the target cannot be built from its configuration.
     """
     findings: list[Finding] = []
     for check in host_checks:
@@ -163,8 +163,11 @@ async def _server(config: BenchmarkConfig, target: TargetConfig, checks: Sequenc
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llm-d-benchmark-")))
+        server = create_target(target)
         try:
-            endpoint = await stack.enter_async_context(create_target(target).open(TargetContext(folder)))
+            endpoint = await stack.enter_async_context(server.open(TargetContext(folder)))
+        except ConfigError as error:  # a secret is not there
+            return [_error("target", error.message, error.advice)]
         except TargetError as error:
             issue = "load_generator_failure" if target.type == "existing" else "deployment_failure"
             return [_with_solutions(_error("target", error.message, error.advice), config, issue)]
