@@ -250,7 +250,7 @@ def test_mistakes_are_told(arguments: list[str], says: str, tmp_path: Path) -> N
 @pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="the [local] extra is not installed")
 def test_a_setting_that_matters_is_seen_on_a_real_model(tmp_path: Path) -> None:
     # as many runs as the machine's noise asks for: where the model shares its cores, three are too few
-    load = sets(concurrency=4, num_requests=8, input_length=32, output_length=32, parameters={"ignore_eos": True})
+    load = sets(concurrency=4, num_requests=8, input_length=32, output_length=16, parameters={"ignore_eos": True})
     block = {
         "baseline_version": "four",
         "test_version": "one",
