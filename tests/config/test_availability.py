@@ -33,6 +33,20 @@ def test_the_basic_configuration_needs_a_cluster_and_two_generators() -> None:
     assert "prometheus_unnamed" not in [f.code for f in found]
 
 
+@pytest.mark.parametrize("kind", ["dataset", "trace"])
+def test_a_file_of_prompts_that_is_not_there_is_said_before_the_run(kind: str, tmp_path: Path) -> None:
+    def said(path: Path) -> list[str]:
+        native = {"type": "native", "config": {"workload": {"type": kind, "path": str(path)}, "concurrency": 1}}
+        overrides = {"spec": {"target": "local", "benchmark": {"load_generators": [native]}}}
+        found = unavailable(load_config([], env={}, overrides=overrides).config, HERE, {"native"})
+        return [f.message for f in found if f.severity is Severity.ERROR]
+
+    file = tmp_path / "prompts.jsonl"
+    assert said(file) == [f"spec.benchmark.load_generators.0.config.workload.path: {file} does not exist"]
+    file.touch()
+    assert said(file) == []
+
+
 def test_monitoring_without_an_address_is_said() -> None:
     monitoring: dict[str, object] = {"enabled": True}
     loaded = load_config([], env={}, overrides={"spec": {"cluster": {"monitoring": monitoring}}})

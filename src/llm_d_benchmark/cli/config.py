@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +57,8 @@ def validate(files: Files = None, config: Config = None, sets: Sets = None, load
     from ..target.registry import available as targets
 
     loaded = _load(files, config, sets, load_generator)
-    _print_findings([*loaded.warnings, *unavailable(loaded.config, set(targets()), set(generators()))])
+    found = unavailable(loaded.config, set(targets()), set(generators()))
+    _print_findings([*loaded.warnings, *(replace(f, message=loaded.located(f.message)) for f in found)])
     typer.echo(f"valid: {', '.join(map(str, [*(files or []), *(config or [])])) or 'the defaults'}")
     return 0
 

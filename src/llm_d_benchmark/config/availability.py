@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
 from types import MappingProxyType
 
 from ..domain.errors import ConfigError
@@ -43,6 +44,7 @@ def unavailable(config: BenchmarkConfig, target_types: Set[str], generator_types
     return [
         *_target(config, target_types),
         *_generators(config, generator_types),
+        *_files(config),
         *_monitoring(config),
         *pipeline_findings(config),
         *_objectives(config),
@@ -72,6 +74,22 @@ def _target(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:
             Severity.INFO,
             f"spec.models is not deployed; the target is '{kind}'",
         )
+
+
+def _files(config: BenchmarkConfig) -> Iterator[Finding]:
+    """Files of prompts and lengths that are not there: said before a server is started for them."""
+    for i, spec in enumerate(config.spec.benchmark.load_generators):
+        load = spec.config
+        named = {"workload": load.workload.get("path")} if load.workload.get("type") in ("dataset", "trace") else {}
+        named |= {name: getattr(getattr(load, name), "path", None) for name in ("input_length", "output_length")}
+        for name, path in named.items():
+            if spec.type == "native" and isinstance(path, str) and not Path(path).exists():
+                yield Finding(
+                    "file_missing",
+                    Severity.ERROR,
+                    f"spec.benchmark.load_generators.{i}.config.{name}.path: {path} does not exist",
+                    "paths start at the folder that the command is started in",
+                )
 
 
 def _generators(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:
