@@ -32,11 +32,14 @@ $(VENV)/.dev: $(PARTS) | $(BIN)/python
 demo: $(VENV)/.local
 	$(BIN)/llm-d-benchmark run -c examples/demo.yaml
 
-# Tests of pure code share the cores; those that take times of real servers have the machine to themselves.
+# Tests of pure code and of virtual time share the cores; those that take times of real servers have the machine to themselves.
 PURE := $(addprefix tests/,domain config workload analyze store report examples perfmodel capacity explore cli)
+VIRTUAL := $(patsubst %,tests/e2e/test_%.py,baseline capacity compare explore explore_workers simulator_run trend) \
+  $(patsubst %,tests/simulator/test_%.py,blocks calibrate cost engine mistakes profiles request_overhead router \
+  routing_experiment tokens)
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PURE)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE))
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PURE) $(VIRTUAL)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE) $(VIRTUAL))
 
 # fmperf and vllm bench cannot be installed from here: tested where `generators install NAME --path` was run before.
 test-generators: $(VENV)/.dev
