@@ -32,7 +32,8 @@ $(VENV)/.dev: $(PARTS) | $(BIN)/python
 demo: $(VENV)/.local
 	$(BIN)/llm-d-benchmark run -c examples/demo.yaml
 
-# Tests of pure code and of virtual time share the cores; those that take times of real servers have the machine to themselves.
+# Tests of pure code and of virtual time share the cores; those that take times of real servers have the machine to
+# themselves.
 PURE := $(addprefix tests/,domain config workload analyze store report examples perfmodel capacity explore cli)
 VIRTUAL := $(patsubst %,tests/e2e/test_%.py,baseline capacity compare explore explore_workers simulator_run trend) \
   $(patsubst %,tests/simulator/test_%.py,blocks calibrate cost engine mistakes profiles request_overhead router \

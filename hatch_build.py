@@ -21,21 +21,21 @@ except ImportError:  # run by hand
     BuildHookInterface = object
 
 FOLDER = "src/llm_d_benchmark/loadgen/native/compiled"
-SOURCES = ("receiver.h", "receiver.c", "acks.c", "decoder.c")
 FLAGS = ("-O2", "-Wall", "-shared", "-fPIC", "-pthread")
 
 
-def compile_to(library: Path, sources: Path, *flags: str) -> bool:
-    """Compile the sources; False, with the reason on stderr, where that is not possible."""
+def compile_to(library: Path, folder: Path, *flags: str) -> bool:
+    """Compile the C sources of a folder; False, with the reason on stderr, where that is not possible."""
     compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
     if sys.platform != "linux" or compiler is None:
         print("the compiled receiver was left out: it takes Linux and a C compiler", file=sys.stderr)
         return False
-    digest = hashlib.sha256(b"\0".join((sources / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
+    sources = sorted(folder.glob("*.[ch]"))
+    digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     fresh = library.with_suffix(f".{os.getpid()}")  # a process that has the old one loaded keeps it
     command = [compiler, *FLAGS, *flags, f'-DSOURCE="{digest}"', "-o", str(fresh)]
     try:
-        subprocess.run([*command, *(str(sources / n) for n in SOURCES if n.endswith(".c"))], check=True, timeout=120)
+        subprocess.run([*command, *(str(s) for s in sources if s.suffix == ".c")], check=True, timeout=120)
         fresh.replace(library)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"the compiled receiver was left out: {error}", file=sys.stderr)

@@ -24,6 +24,13 @@ def run(capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[int, dict[s
     return code, found
 
 
+def written(folder: Path, spec: str) -> Path:
+    """A configuration file with this spec, from its line 4 on."""
+    file = folder / "c.yaml"
+    file.write_text(f"apiVersion: llm-d.io/v1alpha1\nkind: BenchmarkConfig\nspec:\n{spec}")
+    return file
+
+
 def test_a_sound_server(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run(capsys, url=serve())
     assert code == 0
@@ -53,21 +60,19 @@ def test_no_streaming_and_no_usage(serve: Serve, capsys: pytest.CaptureFixture[s
 def test_a_configurations_troubleshooting_list_becomes_advice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(
-        "apiVersion: llm-d.io/v1alpha1\nkind: BenchmarkConfig\nspec:\n"
+    file = written(
+        tmp_path,
         f"  target: {{existing: {{url: 'http://127.0.0.1:{free()}'}}}}\n"
-        "  benchmark_issues: {load_generator_failure: {symptoms: [x], solutions: [Ask the network team]}}\n"
+        "  benchmark_issues: {load_generator_failure: {symptoms: [x], solutions: [Ask the network team]}}\n",
     )
     _, found = run(capsys, config=[file])
     assert "Ask the network team" in found["target"][0]["advice"]
 
 
 def test_the_open_file_limit_against_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(
-        "apiVersion: llm-d.io/v1alpha1\nkind: BenchmarkConfig\nspec:\n"
-        "  benchmark: {load_generators: [{type: native, config: {concurrency: 2000000000}}]}\n"
+    file = written(
+        tmp_path,
+        "  benchmark: {load_generators: [{type: native, config: {concurrency: 2000000000}}]}\n",
     )
     _, found = run(capsys, config=[file])
     assert found["open_files"][0]["severity"] in ("warning", "error")
@@ -77,11 +82,10 @@ def test_the_open_file_limit_against_the_plan(tmp_path: Path, capsys: pytest.Cap
 def test_secrets_that_are_not_there_are_said_beside_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(
-        "apiVersion: llm-d.io/v1alpha1\nkind: BenchmarkConfig\nspec:\n"
+    file = written(
+        tmp_path,
         "  target: {existing: {url: 'http://127.0.0.1:9', api_key: {env: NOBODY_SET_IT}}}\n"
-        "  collectors: {prometheus: {url: 'http://127.0.0.1:9', bearer_token: {env: NOR_THIS}}}\n"
+        "  collectors: {prometheus: {url: 'http://127.0.0.1:9', bearer_token: {env: NOR_THIS}}}\n",
     )
     code, found = run(capsys, config=[file])
     assert code == 5

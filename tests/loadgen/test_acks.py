@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
 import threading
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_d_benchmark.loadgen.native.compiled import library
 from llm_d_benchmark.loadgen.native.compiled.connection import CompiledConnection, CompiledReceiver
 from llm_d_benchmark.loadgen.native.connection import Connection
+from tests.loadgen.compiled import compiled_receiver, connected
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"c0\r\n" + b"x" * 192 + b"\r\n"
@@ -28,14 +27,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's acknowl
 
 @pytest.fixture
 def receiver() -> Iterator[CompiledReceiver]:
-    loop = asyncio.new_event_loop()
-    try:
-        running = CompiledReceiver(loop)
-    except library.ReceiverError as error:
-        pytest.skip(f"no compiled receiver: {error}")
-    yield running
-    running.close()
-    loop.close()
+    """One of its own for each test: it remembers how its trial went."""
+    with compiled_receiver() as running:
+        yield running
 
 
 class Nobody:
@@ -51,14 +45,10 @@ class Streams:
         self.sent: list[list[int]] = [[] for _ in range(STREAMS)]
         self.ours: list[CompiledConnection] = []
         self._theirs: list[socket.socket] = []
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            for _ in range(STREAMS):
-                ours = socket.create_connection(listener.getsockname())
-                ours.setblocking(False)
-                theirs, _ = listener.accept()
-                theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
-                self.ours.append(receiver.open(ours, lambda _: None))
-                self._theirs.append(theirs)
+        for _ in range(STREAMS):
+            ours, theirs = connected(nodelay=nodelay)
+            self.ours.append(receiver.open(ours, lambda _: None))
+            self._theirs.append(theirs)
 
     def run(self) -> list[tuple[list[int], list[int]]]:
         """Of each stream, when its chunks were sent and when the receiver had them, ns."""

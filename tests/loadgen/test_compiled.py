@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import random
@@ -23,6 +22,7 @@ from llm_d_benchmark.loadgen.native.compiled import library
 from llm_d_benchmark.loadgen.native.compiled.connection import CompiledConnection, CompiledReceiver
 from llm_d_benchmark.loadgen.native.connection import Connection
 from llm_d_benchmark.loadgen.native.decode import Decoded, decode_stream
+from tests.loadgen.compiled import compiled_receiver, connected
 from tests.loadgen.fakes import closed, run
 from tests.support.openai_server import BEHAVIOURS, OpenAIServer
 
@@ -31,14 +31,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[CompiledReceiver]:
-    loop = asyncio.new_event_loop()
-    try:
-        running = CompiledReceiver(loop)
-    except library.ReceiverError as error:
-        pytest.skip(f"no compiled receiver: {error}")
-    yield running
-    running.close()
-    loop.close()
+    with compiled_receiver() as running:
+        yield running
 
 
 class Told:
@@ -58,15 +52,6 @@ def opened(receiver: CompiledReceiver) -> tuple[CompiledConnection, socket.socke
     """A connection and the server's end of it."""
     ours, theirs = connected()
     return receiver.open(ours, lambda _: None), theirs
-
-
-def connected() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        ours.setblocking(False)
-        theirs, _ = listener.accept()
-        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return ours, theirs
 
 
 def until(condition: Any) -> None:
@@ -389,8 +374,8 @@ def test_without_a_compiler_it_is_left_out(
 def test_a_library_of_other_sources_is_not_used(
     receiver: CompiledReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in hatch_build.SOURCES:
-        (tmp_path / name).write_bytes((library.HERE / name).read_bytes() + b"\n")
+    for source in library.HERE.glob("*.[ch]"):
+        (tmp_path / source.name).write_bytes(source.read_bytes() + b"\n")
     built = tmp_path / "_receiver.so"
     assert hatch_build.compile_to(built, tmp_path)
     monkeypatch.setattr(library, "LIBRARY", built)

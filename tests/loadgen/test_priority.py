@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm_d_benchmark.loadgen.native.compiled import library
-from llm_d_benchmark.loadgen.native.compiled.connection import CompiledReceiver
+from tests.loadgen.compiled import compiled_receiver
 
 
 def nices() -> list[int]:
@@ -20,18 +19,12 @@ def nices() -> list[int]:
 
 
 def test_only_its_thread_does() -> None:
-    loop = asyncio.new_event_loop()
-    try:
-        receiver = CompiledReceiver(loop)
-    except library.ReceiverError as error:
-        pytest.skip(f"no compiled receiver: {error}")
     mine, may = os.getpriority(os.PRIO_PROCESS, 0), "may not" not in library.check().message
     deadline = time.monotonic() + 10
-    while may and library.NICE not in nices() and time.monotonic() < deadline:
-        time.sleep(0.001)  # its thread has yet to begin
-    found = nices()
-    receiver.close()
-    loop.close()
+    with compiled_receiver():
+        while may and library.NICE not in nices() and time.monotonic() < deadline:
+            time.sleep(0.001)  # its thread has yet to begin
+        found = nices()
     assert found.count(library.NICE) == may
     assert os.getpriority(os.PRIO_PROCESS, 0) == mine
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +57,7 @@ def validate(files: Files = None, config: Config = None, sets: Sets = None, load
 
     loaded = _load(files, config, sets, load_generator)
     found = unavailable(loaded.config, set(targets()), set(generators()))
-    _print_findings([*loaded.warnings, *(replace(f, message=loaded.located(f.message)) for f in found)])
+    _print_findings([*loaded.warnings, *loaded.placed(found)])
     typer.echo(f"valid: {', '.join(map(str, [*(files or []), *(config or [])])) or 'the defaults'}")
     return 0
 

@@ -41,7 +41,6 @@ def doctor(
     """
     import asyncio
     import json
-    from dataclasses import replace
 
     from ..domain.errors import ExitCode
     from ..loadgen.native.compiled import library
@@ -50,7 +49,7 @@ def doctor(
 
     loaded = arguments.load(config, overrides=arguments.target_overrides(url, model, target))
     seen = [*asyncio.run(diagnose(loaded.config, _target(loaded))), *_prometheus(loaded), library.check()]
-    findings = [*loaded.warnings, *(replace(f, message=loaded.located(f.message)) for f in seen)]
+    findings = [*loaded.warnings, *loaded.placed(seen)]
     wrong = any(f.severity == "error" for f in findings)
     if json_output:
         typer.echo(json.dumps({"ok": not wrong, "findings": [f.to_dict() for f in findings]}, indent=2))

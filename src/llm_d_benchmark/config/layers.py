@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +77,10 @@ class LoadedConfig:
         key = message.partition(": ")[0]
         given = {o for k, o in self.origins.items() if (k == key or k.startswith(f"{key}.")) and o != DEFAULT}
         return f"{min(given)}: {message}" if given else message
+
+    def placed(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Findings with ``located`` messages."""
+        return [replace(f, message=self.located(f.message)) for f in findings]
 
     def secrets(self) -> tuple[Secret, ...]:
         """Secrets that this run uses, to be kept out of whatever is written."""

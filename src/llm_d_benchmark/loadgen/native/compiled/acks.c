@@ -21,9 +21,9 @@ static void acknowledge_at_once(int fd, int yes) { setsockopt(fd, IPPROTO_TCP, T
 
 /* Whether this connection is the one that tries it; judges how it goes. */
 static int tries(Acks *a, int fd, uint64_t id, const Response *r) {
-    if (!a->trial) a->trial = id, a->seen = 0;
+    if (!a->trial && r->count == AT) a->trial = id, a->seen = 0;
     if (a->trial != id) return 0;
-    if (r->count <= AT) return 1;
+    if (r->count <= AT) return 1; /* what comes after this read is the first to tell */
     if (r->reads[r->count - 1].at - r->reads[r->count - 2].at >= SUSPECT_NS) {
         acknowledge_at_once(fd, 1);
         a->trial = 0;

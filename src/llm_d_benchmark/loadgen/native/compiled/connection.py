@@ -12,7 +12,7 @@ import httptools
 
 from ..connection import Connection, Receiver, monotonic_ns
 from ..decode import Decoded, judge
-from .library import Found, Look, ReceiverError, load
+from .library import NICE, Found, Look, ReceiverError, load
 
 TICK_NS = 10_000_000
 _OPEN, _CLOSED = 0, 1
@@ -36,7 +36,7 @@ class CompiledReceiver:
         self._ids = (ctypes.c_uint64 * _IDS)()
         self._connections: dict[int, CompiledConnection] = {}
         self._count = 0
-        self.handle = self.library.lc_start(TICK_NS)
+        self.handle = self.library.lc_start(TICK_NS, NICE)
         if self.handle is None:
             raise ReceiverError("its thread could not be started", "is there a limit on threads or open files?")
         self._told = self.library.lc_told(self.handle)

@@ -14,10 +14,9 @@ from pathlib import Path
 from ....domain.events import Finding, Severity
 
 HERE = Path(__file__).parent
-SOURCES = ("receiver.h", "receiver.c", "acks.c", "decoder.c")
 LIBRARY = HERE / "_receiver.so"
 NICE = -10
-"""As in receiver.c."""
+"""Of the receiver's thread, where the system lets it."""
 
 
 class Look(ctypes.Structure):
@@ -38,7 +37,7 @@ class Found(ctypes.Structure):
 
 
 _FUNCTIONS = {
-    "lc_start": (c_void_p, c_int64),
+    "lc_start": (c_void_p, c_int64, c_int),
     "lc_stop": (None, c_void_p),
     "lc_told": (c_int, c_void_p),
     "lc_over": (c_size_t, c_void_p, POINTER(c_uint64), c_size_t),
@@ -65,7 +64,7 @@ class ReceiverError(Exception):
 
 def digest() -> str:
     """Names the sources a library was built from, so that one built from others is not used."""
-    return hashlib.sha256(b"\0".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sorted(HERE.glob("*.[ch]")))).hexdigest()[:16]
 
 
 def load() -> ctypes.PyDLL:

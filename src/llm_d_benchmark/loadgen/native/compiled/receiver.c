@@ -29,7 +29,7 @@ enum { OPEN, CLOSED, RESET };
 enum taken { NOTHING, SOME, FULL, END };
 enum { FIRST_ROOM = 16384, LEAST_ROOM = 4096, FIRST_READS = 64, EVENTS = 256, LAGS = 4096 };
 enum { WINDOW_NS = 1000000, MANY = 8, PAUSE_NS = 200000 }; /* so many events in a window are worth a pause after each */
-enum { TURN_NS = 100000, NICE = -10, LONG_AGO_NS = 1000000000 };
+enum { TURN_NS = 100000, LONG_AGO_NS = 1000000000 };
 
 typedef struct Connection {
     uint64_t id;
@@ -47,6 +47,7 @@ typedef struct {
     int64_t tick, due, to_monotonic;
     int stamped; /* the kernel says when bytes came */
     int busy;    /* there is much to read */
+    int nice;
     Acks acks;
     atomic_int quit;
     pthread_t thread;
@@ -245,7 +246,7 @@ static void tick(Receiver *v) {
 /* Ask the scheduler for short turns, soon after waking (Linux 6.12; others take no notice), for exact timers, and to
    come before Python where the core is full: what Python does late is told, what is read late is an error. Where the
    system does not let it, it comes beside Python. */
-static void be_prompt(void) {
+static void be_prompt(int nice) {
     struct {
         uint32_t size, policy;
         uint64_t flags;
@@ -258,12 +259,12 @@ static void be_prompt(void) {
         syscall(SYS_sched_setattr, 0, &mine, 0);
     }
     prctl(PR_SET_TIMERSLACK, 1);
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice);
 }
 
 static void *run(void *given) {
     Receiver *v = given;
-    be_prompt();
+    be_prompt(v->nice);
     struct epoll_event events[EVENTS];
     int64_t window = 0;
     int count = 0;
@@ -304,8 +305,9 @@ static void discard(Receiver *v) {
     free(v);
 }
 
-/* Start the thread; NULL where the system does not let it. It measures its lateness every `every` ns. */
-Receiver *lc_start(int64_t every) {
+/* Start the thread; NULL where the system does not let it. It measures its lateness every `every` ns, and has the
+   priority `nice` where it may. */
+Receiver *lc_start(int64_t every, int nice) {
     Receiver *v = calloc(1, sizeof *v);
     if (!v) return NULL;
     pthread_mutex_init(&v->lock, NULL);
@@ -314,6 +316,7 @@ Receiver *lc_start(int64_t every) {
     v->told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     v->ticker = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     v->tick = every;
+    v->nice = nice;
     v->due = now() + every;
     struct timespec first = {v->due / 1000000000, v->due % 1000000000}, gap = {every / 1000000000, every % 1000000000};
     struct itimerspec times = {.it_interval = gap, .it_value = first};
