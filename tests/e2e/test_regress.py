@@ -75,10 +75,11 @@ def test_a_slower_simulated_version_fails(tmp_path: Path) -> None:
 
 
 def test_equal_live_servers_pass_with_every_criterion(tmp_path: Path) -> None:
+    # three runs a side are enough on a quiet machine; on a busy one it takes what it needs to tell
     criteria = [
         "--set", "spec.regression_testing.pass_criteria.stability=>97% uptime",
         "--set", "spec.regression_testing.min_runs=3",
-        "--set", "spec.regression_testing.max_runs=4",
+        "--set", "spec.regression_testing.max_runs=12",
         "--limit", "<60%",
     ]  # fmt: skip
     with OpenAIServer(ttft=0.02, itl=0.004) as old, OpenAIServer(ttft=0.02, itl=0.004) as new:
@@ -93,13 +94,15 @@ def test_equal_live_servers_pass_with_every_criterion(tmp_path: Path) -> None:
         "functionality_changes": "pass",
         "stability": "pass",
     }, result["criteria"]
-    assert result["stability"]["test"]["finished"] == 120
+    runs = sum(r["arm"] == "test" for r in result["runs"])
+    assert runs >= 3
+    assert result["stability"]["test"]["finished"] == 40 * runs
     assert len(result["behaviours"]) > 20
     # both servers were asked the same
     prompts = [
         sorted(json.dumps(b["messages"]) for b in side if b.get("messages") and b.get("stream")) for side in bodies
     ]
-    assert len(prompts[0]) >= 120
+    assert len(prompts[0]) >= 40 * runs
     assert prompts[0] == prompts[1]
 
 

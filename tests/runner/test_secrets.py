@@ -13,6 +13,7 @@ from llm_d_benchmark.config.layers import LoadedConfig, load_config
 from llm_d_benchmark.domain.errors import ConfigError
 from llm_d_benchmark.runner.explore import ExploreOptions, explore
 from llm_d_benchmark.runner.options import RunOptions
+from llm_d_benchmark.runner.regress import RegressOptions, regress
 from llm_d_benchmark.runner.run import run
 
 UNSET = {"env": "A_KEY_THAT_NOBODY_SET"}
@@ -61,4 +62,17 @@ def test_a_study_says_so_before_its_first_run(tmp_path: Path) -> None:
         asyncio.run(explore(loaded, options))
     assert caught.value.message.startswith(f"{file}:")
     assert "spec.target.simulator.api_key_env: the environment variable" in caught.value.message
+    assert not options.output.exists()
+
+
+def test_a_regression_test_says_so_of_either_version_before_its_first_run(tmp_path: Path) -> None:
+    targets = {"v0.1": {"existing": EXISTING}, "v0.2": {"existing": {**EXISTING, "api_key": UNSET}}}
+    block = {"baseline_version": "v0.1", "test_version": "v0.2", "targets": targets}
+    loaded, file = written({"regression_testing": block}, tmp_path)
+    options = RegressOptions(tmp_path / "results")
+    with pytest.raises(ConfigError) as caught, loaded.locating():
+        asyncio.run(regress(loaded, options))
+    place = caught.value.message.removeprefix(f"{file}:").partition(":")[0]
+    assert "A_KEY_THAT_NOBODY_SET" in file.read_text().splitlines()[int(place) - 1]
+    assert "api_key: the environment variable A_KEY_THAT_NOBODY_SET" in caught.value.message
     assert not options.output.exists()

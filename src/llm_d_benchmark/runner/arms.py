@@ -13,6 +13,7 @@ from ..analyze.comparison.study import SIDES, Side
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig, digest_of
 from ..config.model import BenchmarkConfig
+from ..config.paths import format_path
 from ..config.resolve import resolve_target
 from ..config.target import TargetConfig
 from ..domain.errors import ConfigError
@@ -69,7 +70,16 @@ def _arm_config(loaded: LoadedConfig, side: Side, version: str, target: TargetCo
     named = metadata.model_copy(update={"name": f"{metadata.name}-{side}", "labels": labels})
     changed = _changed(loaded, target=target, cluster=None, models=[], regression_testing=None)
     config = changed.config.model_copy(update={"metadata": named})
-    return dataclasses.replace(changed, config=config, digest=digest_of(config))
+    origins = _origins(loaded, version)
+    return dataclasses.replace(changed, config=config, origins=origins, digest=digest_of(config))
+
+
+def _origins(loaded: LoadedConfig, version: str) -> dict[str, str]:
+    """Origins with those of the version's entry in ``targets`` as those of the target that it becomes."""
+    entry = format_path(["spec", "regression_testing", "targets", version])
+    target = {k.replace(entry, "spec.target", 1): o for k, o in loaded.origins.items() if k.startswith(f"{entry}.")}
+    rest = {k: o for k, o in loaded.origins.items() if not (target and k.startswith("spec.target."))}
+    return {**rest, **target}
 
 
 def _changed(loaded: LoadedConfig, **spec: Any) -> LoadedConfig:
