@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llm_d_benchmark.domain.records import MISSING, RECORD_COLUMNS, Status
-from tests.loadgen.fakes import Ran, Sessions, closed, run
+from tests.loadgen.fakes import Ran, Sessions, closed, open_loop, run
 from tests.support.openai_server import CHAT_OVERHEAD, OpenAIServer
 
 SOUND = (
@@ -179,6 +179,18 @@ def test_an_idle_connection_that_the_server_closed_is_replaced_silently(server: 
     ran = one_of(server, "drop_idle", n=4)
     assert ran.labels("status") == ["ok"] * 4
     assert ran.records.ints("attempts").tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("receiver", ["auto", "python"])
+def test_a_server_that_ends_idle_connections_costs_no_request(server: OpenAIServer, receiver: str) -> None:
+    """It ends its side between two requests, and takes in without a word what comes after that."""
+    server.behaviour = "leave_idle"
+    config = {"timeouts": {"first_token": 10, "total": 10}, "native": {"receiver": receiver}}
+    ran = run(server, open_loop(10, cap=1, num_requests=4), config=config)
+    assert ran.labels("status") == ["ok"] * 4
+    assert (ran.records.ints("end") - ran.records.ints("sent") < 5e9).all()
+    assert ran.records.ints("attempts").tolist() == [1] * 4
+    assert (ran.records.ints("connect")[1:] > 0).all()
 
 
 def test_connections_are_reused_and_their_set_up_is_a_column(server: OpenAIServer) -> None:

@@ -14,7 +14,7 @@ from tests.sdk.build import SDK, built_go, built_rust
 from tests.support.openai_server import BEHAVIOURS, OpenAIServer
 
 # A request that meets these is sent once more by every client, which would take the next one's behaviour.
-TWICE = ("refuse", "drop_idle")
+TWICE = ("refuse", "drop_idle", "leave_idle")
 KINDS = [name for name in BEHAVIOURS if name not in TWICE]
 DIFFERENT = {"gzip": "truncated", "deflate": "truncated", "multi_line": "protocol", "error_event_plain": "truncated"}
 

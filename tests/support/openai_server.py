@@ -31,7 +31,7 @@ BEHAVIOURS: tuple[str, ...] = (
     "ok", "http_500", "http_400", "http_429", "refuse", "stall", "stall_half", "cut", "cut_clean", "garbage",
     "garbage_http", "error_event", "error_event_plain", "no_done", "no_usage", "redirect", "gzip", "deflate", "split",
     "coalesced", "crlf", "comments", "multi_line", "role_only", "null_delta", "reasoning", "tool_calls", "multi_token",
-    "continue_100", "close_after_each", "drop_idle", "until_close", "empty",
+    "continue_100", "close_after_each", "drop_idle", "leave_idle", "until_close", "empty",
 )  # fmt: skip
 CHAT_OVERHEAD = 7
 """Tokens the chat template adds to the words of all messages together."""
@@ -176,6 +176,11 @@ class OpenAIServer:
                 request.reused, reused = reused, True
                 self.requests.append(request)
                 if not await self._answer(request, writer):
+                    break
+                if request.behaviour == "leave_idle":  # it ends its side soon after, and answers nothing from then on
+                    await asyncio.sleep(0.02)
+                    writer.write_eof()
+                    await reader.read()
                     break
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
             pass

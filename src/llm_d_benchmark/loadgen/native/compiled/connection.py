@@ -238,7 +238,7 @@ class CompiledConnection(Connection):
         elif (error := self._feed(seen)) is not None:
             self._not_http(error)
             return
-        if self._over:
+        if self._over and self.receiver is not None:
             self.keep_alive = self.keep_alive and seen.state == _OPEN and not self._rest
             self._end_body()
             self._complete()
