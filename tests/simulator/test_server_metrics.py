@@ -100,7 +100,7 @@ async def test_a_replica_that_gets_kv_caches_tells_what_a_connector_would() -> N
 async def test_preemptions_and_rejections_are_told_by_request() -> None:
     """Two answers that fill the cache together: the newer one gives way, and a third is turned away."""
     config = {"num_gpu_blocks": 12, "max_model_len": 180, "max_num_seqs": 2, "failures": {"max_queue": 1}}
-    async with deployed(speed=20, **config) as (router, replica):
+    async with deployed(speed=4, **config) as (router, replica):
 
         async def ask(word: int, delay: float) -> int:
             await asyncio.sleep(delay)
