@@ -65,14 +65,24 @@ def test_a_study_says_so_before_its_first_run(tmp_path: Path) -> None:
     assert not options.output.exists()
 
 
-def test_a_regression_test_says_so_of_either_version_before_its_first_run(tmp_path: Path) -> None:
-    targets = {"v0.1": {"existing": EXISTING}, "v0.2": {"existing": {**EXISTING, "api_key": UNSET}}}
+@pytest.mark.parametrize(
+    ("known", "collectors", "key"),
+    [
+        ({"api_key": UNSET}, {}, "api_key"),
+        ({}, {"prometheus": {**EXISTING, "bearer_token": UNSET}}, "spec.collectors.prometheus.bearer_token"),
+    ],
+)
+def test_a_regression_test_says_so_before_its_first_run(
+    known: dict[str, Any], collectors: dict[str, Any], key: str, tmp_path: Path
+) -> None:
+    """Of the version that is run last too."""
+    targets = {"v0.1": {"existing": EXISTING}, "v0.2": {"existing": {**EXISTING, **known}}}
     block = {"baseline_version": "v0.1", "test_version": "v0.2", "targets": targets}
-    loaded, file = written({"regression_testing": block}, tmp_path)
+    loaded, file = written({"regression_testing": block, "collectors": collectors}, tmp_path)
     options = RegressOptions(tmp_path / "results")
     with pytest.raises(ConfigError) as caught, loaded.locating():
         asyncio.run(regress(loaded, options))
     place = caught.value.message.removeprefix(f"{file}:").partition(":")[0]
     assert "A_KEY_THAT_NOBODY_SET" in file.read_text().splitlines()[int(place) - 1]
-    assert "api_key: the environment variable A_KEY_THAT_NOBODY_SET" in caught.value.message
+    assert f"{key}: the environment variable A_KEY_THAT_NOBODY_SET" in caught.value.message
     assert not options.output.exists()

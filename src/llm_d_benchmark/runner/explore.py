@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..collect.run import prometheus_of
 from ..config.layers import LoadedConfig, load_resolved
 from ..config.resolve import resolve_target
-from ..config.secrets import require_secrets
 from ..domain.errors import BenchmarkError, ExitCode, StoreError, TargetError
 from ..domain.result import RunResult
 from ..domain.study import RunAdvice, StudyMeasurement, StudyResult
@@ -31,7 +29,7 @@ from ..store.folder import RunFolder
 from ..store.job import JobFolder
 from .bus import Observer
 from .options import RunOptions
-from .run import preflight, run
+from .run import preflight, require_all_secrets, run
 from .virtual import in_virtual_time, simulated_in
 
 KIND = "exploration"
@@ -94,9 +92,7 @@ class _Study:
         target = resolve_target(loaded.config)
         self.plan = plan_of(loaded.config, target.type)
         simulated = simulated_in(loaded.config, target) is not None
-        if not simulated:
-            require_secrets(target)  # said once, and not by every run
-            prometheus_of(loaded.config)
+        require_all_secrets(loaded.config)
         self.configurations = Configurations(
             loaded,
             self.plan.space,

@@ -16,8 +16,6 @@ from ..analyze.comparison.study import SIDES, Side, Study, criteria_of, performa
 from ..analyze.comparison.usable import nothing_usable, stays, unusable
 from ..config.blocks import RegressionTesting
 from ..config.layers import LoadedConfig
-from ..config.resolve import resolve_target
-from ..config.secrets import require_secrets
 from ..domain.comparison import Behaviour, Outcome, RegressionResult
 from ..domain.errors import BenchmarkError, ExitCode, InvalidError, TargetError
 from ..domain.result import RunResult
@@ -30,9 +28,8 @@ from .arms import ArmPlan, arms_of, same_server
 from .bus import Observer
 from .finish import analyze_and_report
 from .options import RunOptions, RunOutcome
-from .run import preflight, run
+from .run import preflight, require_all_secrets, run
 from .study import finish_study, read_study
-from .virtual import simulated_in
 
 KIND = "regression"
 GIVE_UP = 2
@@ -95,15 +92,6 @@ async def regress(
     return await _Regression(loaded, options, observers, stop or asyncio.Event()).execute()
 
 
-def _check(arm: LoadedConfig) -> None:
-    """Raises ConfigError where a run of this side cannot be: before the other side's first run, not after it."""
-    target = resolve_target(arm.config)
-    with arm.locating():
-        preflight(arm)
-        if simulated_in(arm.config, target) is None:
-            require_secrets(target)
-
-
 class _Regression:
     """The state of one regression test."""
 
@@ -117,7 +105,9 @@ class _Regression:
         self.block = loaded.config.spec.regression_testing or RegressionTesting()
         self.arms: dict[Side, ArmPlan] = dict(zip(SIDES, arms_of(loaded, options.urls), strict=True))
         for arm in self.arms.values():
-            _check(arm.config)
+            with arm.config.locating():
+                preflight(arm.config)
+                require_all_secrets(arm.config.config)
         self.asked = criteria_of(self.block, probed=True)
         self.question, self.notes = question_of(loaded.config, self.asked, alpha=plan.ALPHA)
         self.same = same_server(self.arms["baseline"], self.arms["test"])

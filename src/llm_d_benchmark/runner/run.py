@@ -16,6 +16,7 @@ from ..config.availability import unavailable
 from ..config.layers import LoadedConfig
 from ..config.model import BenchmarkConfig
 from ..config.resolve import resolve_target
+from ..config.secrets import require_secrets
 from ..config.target import TargetConfig
 from ..domain.comparison import RegressionResult
 from ..domain.endpoint import Endpoint
@@ -60,6 +61,18 @@ def preflight(loaded: LoadedConfig) -> list[Finding]:
     findings += generator_findings(loaded.config)
     _refuse(findings)
     return [*loaded.warnings, *findings]
+
+
+def require_all_secrets(config: BenchmarkConfig) -> None:
+    """For a study: what every run of it would say when it starts, said before the first one.
+
+    Raises:
+        ConfigError: a secret of the target or of the Prometheus server is not there. A simulated run needs none.
+    """
+    target = resolve_target(config)
+    if simulated_in(config, target) is None:
+        require_secrets(target)
+        prometheus_of(config)
 
 
 def generator_findings(config: BenchmarkConfig) -> list[Finding]:

@@ -61,20 +61,23 @@ def batches(path: Path) -> Iterator[Any]:
     """
     check_whole(path)
     with path.open("rb") as file:
-        found = iter(arro3.io.read_parquet(file, batch_size=READ_ROWS))
-        while (batch := _next(found, path)) is not None:
-            yield batch
+        try:
+            yield from arro3.io.read_parquet(file, batch_size=READ_ROWS)
+        except BaseException as error:
+            if not _is_readers(error):
+                raise
+            raise StoreError(
+                f"{path} is damaged: {error}", advice="move it away; the other parts still count"
+            ) from error
 
 
-def _next(found: Iterator[Any], path: Path) -> Any:
-    try:
-        return next(found, None)
-    except Exception as error:  # the reader raises no class of its own for damaged pages
-        raise StoreError(f"{path} is damaged: {error}", advice="move it away; the other parts still count") from error
+def _is_readers(error: BaseException) -> bool:
+    """The reader raises a bare Exception for damaged pages, and a panic, which is none, for a damaged footer."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"
 
 
 def check_whole(path: Path) -> None:
-    """The reader takes a damaged footer for a bug of its own, so the frame is checked before.
+    """Whether it is all there, without reading it: a part that was cut off is left out, and the others count.
 
     Raises:
         StoreError: it is no whole Parquet file.

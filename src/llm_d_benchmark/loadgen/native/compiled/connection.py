@@ -199,7 +199,6 @@ class CompiledConnection(Connection):
         self._reset()
         self.receiver = receiver
         self._fed = 0
-        self._over = False
         self.body = self._growing = CompiledBody(self._receiver, self._handle)
         sent = monotonic_ns()
         self._write(memoryview(request))
@@ -238,7 +237,8 @@ class CompiledConnection(Connection):
         elif (error := self._feed(seen)) is not None:
             self._not_http(error)
             return
-        if self._over and self.receiver is not None:
+        if self._over:
+            self._over = False  # told once; what comes from now on comes to an idle connection
             self.keep_alive = self.keep_alive and seen.state == _OPEN and not self._rest
             self._end_body()
             self._complete()
