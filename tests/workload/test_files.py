@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llm_d_benchmark.domain.errors import ConfigError
-from llm_d_benchmark.workload.api import Content
+from llm_d_benchmark.workload.api import Content, HasFindings
 from llm_d_benchmark.workload.rows import read_rows
 from tests.workload.support import closed, workload, write
 
@@ -52,6 +52,24 @@ class TestDataset:
         path = write(tmp_path / "d.jsonl", json.dumps({"messages": messages}))
         assert contents({"type": "dataset", "path": path}, count=1)[0].turns[0].prompt == tuple(messages)
 
+    def test_lengths_as_pandas_writes_them(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "d.csv", "prompt,output_length\na,8.0\n")
+        assert contents({"type": "dataset", "path": path}, count=1)[0].turns[0].output_asked == 8
+
+    def test_conversations_without_a_human_are_left_out_and_counted(self, tmp_path: Path) -> None:
+        spoken = [{"from": "human", "value": "hi"}, {"from": "bard", "value": "hello"}]
+        rows = [[], [{"from": "bing", "value": "x"}], spoken, [{"from": "human", "value": ""}]]
+        path = write(tmp_path / "d.json", json.dumps([{"conversations": turns} for turns in rows]))
+        made = workload({"type": "dataset", "path": path, "loop": False})
+        assert [t.prompt for c in made.contents(closed(), 1) for t in c.turns] == [({"role": "user", "content": "hi"},)]
+        assert isinstance(made, HasFindings)
+        assert [f.message for f in made.findings()] == [f"{path}: 3 conversations without a human turn were left out"]
+
+    def test_a_bad_row_anywhere_is_told_before_the_first_is_used(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "d.jsonl", '{"prompt": "a"}\n' * 50 + '{"text": "b"}\n')
+        with pytest.raises(ConfigError, match=r"d.jsonl:51: none of prompt"):
+            contents({"type": "dataset", "path": path, "order": "file"}, count=1)
+
     @pytest.mark.parametrize("endpoint", ["chat", "completions"])
     @pytest.mark.parametrize("multi_turn", [True, False])
     def test_sharegpt(self, tmp_path: Path, endpoint: str, multi_turn: bool) -> None:
@@ -82,8 +100,13 @@ class TestDataset:
             ("d.jsonl", '{"text": "a"}\n', r"d.jsonl:1: none of prompt, messages or conversations"),
             ("d.jsonl", '{"prompt": "a", "output_length": "many"}\n', r"d.jsonl:1: output_length 'many'"),
             ("d.jsonl", '{"messages": ["a"]}\n', r"d.jsonl:1: each of messages needs role and content"),
-            ("d.jsonl", '{"conversations": [{"from": "cat", "value": "a"}]}\n', r"d.jsonl:1: a turn needs from"),
-            ("d.jsonl", '{"conversations": [{"from": "gpt", "value": "a"}]}\n', r"d.jsonl:1: .* no human turn"),
+            ("d.jsonl", '{"prompt": "a", "output_length": 1e999}\n', r"d.jsonl:1: output_length 'inf'"),
+                "d.jsonl",
+                '{"prompt": "a"}\n{"prompt": "b", "output_length": 1e999}\n',
+                r"d.jsonl:2: output_length 'inf'",
+            ),
+            ("d.jsonl", '{"conversations": [{"value": "a"}]}\n', r"d.jsonl:1: a turn needs from"),
+            ("d.jsonl", '{"conversations": [{"from": "gpt", "value": "a"}]}\n', r"holds no rows with a human turn"),
             ("d.jsonl", "\n\n", r"holds no rows"),
             ("d.csv", "# only\n# comments\n", r"holds no rows"),
             ("d.csv", "prompt\na\n" + "x" * 200_000, r"d.csv:\d: field larger"),
@@ -175,7 +198,7 @@ class TestTrace:
             ("timestamp,input,output\n0,2,3\n5,2,3\n4,2,3\n", r"t.csv:4: the timestamp lies before"),
             ("timestamp,input,output\nnoon,2,3\n", r"t.csv:2: timestamp 'noon' is neither"),
             ("timestamp,input,output\nnan,2,3\n", r"t.csv:2: timestamp 'nan' is not a time"),
-            ("timestamp,input,output\n0,two,3\n", r"t.csv:2: 'two' is not a number of tokens"),
+            ("timestamp,input,output\n0,two,3\n", r"t.csv:2: input 'two' is not a number of tokens"),
             ("timestamp,input\n0,2\n", r"t.csv:2: no output_length"),
             ("when,input,output\n0,2,3\n", r"t.csv:2: no timestamp"),
             ("timestamp,input,output\n", "holds no rows"),

@@ -226,3 +226,15 @@ class TestStages:
         source = FixedStages(stages_of({"concurrency": 3}))
         assert source.next(None) is not None
         assert source.next(None) is None
+
+
+def test_a_sweep_over_rate_keeps_a_cap_that_was_asked_for() -> None:
+    def loads(**keys: Any) -> set[int | None]:
+        config = LoadConfig.model_validate({"sweep": {"over": "rate"}, **keys})
+        source = stage_source(config, duration_s=9, warmup_s=0, cooldown_s=0, first_index=0, endpoint="chat")
+        return {stage.load.concurrency for stage in source.planned()}
+
+    assert loads(concurrency=8) == {8}
+    assert loads() == {None}
+    with pytest.raises(ValueError, match="'ramp' starts the users of a closed loop"):
+        loads(ramp=5)

@@ -51,13 +51,14 @@ def _print_findings(findings: list[Finding]) -> None:
 @app.command()
 def validate(files: Files = None, config: Config = None, sets: Sets = None, load_generator: Generator = None) -> int:
     """Check configuration files, and say what of them a run could not carry out here."""
-    from ..config.availability import unavailable
-    from ..loadgen.registry import available as generators
-    from ..target.registry import available as targets
+    from ..domain.events import Severity
+    from ..runner.prepare import check_workloads
+    from ..runner.run import impediments
 
     loaded = _load(files, config, sets, load_generator)
-    found = unavailable(loaded.config, set(targets()), set(generators()))
-    _print_findings([*loaded.warnings, *loaded.placed(found)])
+    found = impediments(loaded)
+    found += check_workloads(loaded, read=all(f.severity is not Severity.ERROR for f in found))
+    _print_findings([*loaded.warnings, *found])
     typer.echo(f"valid: {', '.join(map(str, [*(files or []), *(config or [])])) or 'the defaults'}")
     return 0
 

@@ -192,7 +192,7 @@ class LoadConfig(Shape):
     seed: int = Field(0, description="the same seed gives the same requests at the same times")
     streaming: bool = Field(True, description="ask for a stream; without one there is no ttft, itl and tpot")
     endpoint: Endpoint | None = Field(
-        None, description="chat or completions; default: completions where token ids work, else chat"
+        None, description="chat or completions; default: chat, of some external tools completions"
     )
     stages: list[StageConfig] = Field([], description="loads run one after another, each with a window of its own")
     sweep: Sweep | None = Field(None, description="search for the saturation knee")
@@ -230,6 +230,8 @@ class LoadConfig(Shape):
             raise ValueError(f"a sweep over {sweep.over} chooses the load itself; leave it out beside 'sweep'")
         if self.arrival is not None and (sweep.over == "concurrency" or self.arrival.type not in PROCESSES):
             raise ValueError(f"a sweep over {sweep.over} cannot have arrival '{self.arrival.type}'")
+        if self.ramp and sweep.over == "rate":
+            raise ValueError("'ramp' starts the users of a closed loop, and a sweep over rate is an open loop")
 
 
 def load_of(stage: Shape, defaults: Shape) -> Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .blocks import (
     CapacityPlanning,
@@ -76,6 +76,13 @@ class BenchmarkSpec(Model):
         {}, description="per-request limits; a request that meets all of them counts as goodput"
     )
     validity: ValidityLimits = ValidityLimits()
+
+    @field_validator("goodput")
+    @classmethod
+    def _reachable(cls, limits: dict[LatencyMetric, float]) -> dict[LatencyMetric, float]:
+        if wrong := [name for name, limit in limits.items() if limit <= 0]:
+            raise ValueError(f"a limit must be above 0: {', '.join(wrong)}")
+        return limits
 
 
 class Metadata(Model):

@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.layers import LoadedConfig
 from ..config.load import LoadConfig
 from ..config.model import BenchmarkConfig, LoadGeneratorSpec
 from ..domain.endpoint import Endpoint
 from ..domain.errors import ConfigError
+from ..domain.events import Finding
 from ..domain.schedule import StageSource
-from ..loadgen.api import LoadGenerator, LoadJob
+from ..loadgen.api import LoadGenerator, LoadJob, NeedsInstalling
 from ..loadgen.registry import load_generator
 from ..target.probe import ServerProbe
-from ..workload.api import PromptSizer, Schedule, WorkloadContext
+from ..workload.api import HasFindings, PromptSizer, Schedule, WorkloadContext
 from ..workload.registry import create_workload
+from ..workload.replay import needs_text
 from ..workload.schedule import build_schedule, workload_options
+from ..workload.sizers import WordSizer, array_of
 from ..workload.sizing import SizerReport, build_sizer
 from ..workload.stages import stage_source
+from ..workload.words import words
 from .options import RunOptions
 
 if TYPE_CHECKING:
@@ -52,6 +57,39 @@ def stages_of(config: BenchmarkConfig, load: LoadConfig, first_index: int) -> St
     )
 
 
+def check_workloads(loaded: LoadedConfig, *, read: bool = True) -> list[Finding]:
+    """What is wrong with the workloads, said before any server is started or asked.
+
+    Args:
+        read: also make the first session of each stage, which opens the files.
+
+    Returns:
+        What the workloads have to say of their files.
+
+    Raises:
+        ConfigError: a workload's options, or its file, with the place of the key.
+    """
+    found: list[Finding] = []
+    sizer = WordSizer(array_of(words()), "none", 0, None)
+    for i, spec in enumerate(loaded.config.spec.benchmark.load_generators):
+        kind, options = spec.config.endpoint or DEFAULT_ENDPOINT, workload_options(spec.config)
+        try:
+            workload = create_workload(options, WorkloadContext(sizer=sizer, endpoint=kind, options=options))
+            # A tool of its own may read files in forms that are not known here.
+            if read and not isinstance(load_generator(spec.type), NeedsInstalling):
+                schedule = build_schedule(spec.config, workload, seed=spec.config.seed, default_model="")
+                for stage in stages_of(loaded.config, spec.config, 0).planned():
+                    next(schedule.sessions(stage), None)
+        except ConfigError as error:
+            key = f"spec.benchmark.load_generators.{i}.config"
+            key += ".workload" if "workload" in spec.config.model_fields_set else ""
+            lines = [loaded.located(f"{key}: {line}") for line in error.message.splitlines()]
+            raise ConfigError("\n".join(lines), advice=error.advice) from None
+        if isinstance(workload, HasFindings):
+            found += workload.findings()
+    return found
+
+
 async def prepare(
     config: BenchmarkConfig,
     endpoint: Endpoint,
@@ -78,7 +116,7 @@ async def prepare(
         for spec in config.spec.benchmark.load_generators:
             load = spec.config
             kind = load.endpoint or DEFAULT_ENDPOINT
-            text = load.workload.get("type") == "conversation"
+            text = needs_text(load.workload)
             if (kind, text) not in sizers:
                 if probe is None:
                     from .simulated import sizer_report

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +34,7 @@ from ..target import registry as targets
 from ..target.api import Target, TargetContext
 from .bus import EventBus, Observer
 from .options import RunOptions, RunOutcome
-from .prepare import Prepared, prepare
+from .prepare import Prepared, check_workloads, prepare
 from .verdict import exit_code
 from .virtual import refuse, simulated_in
 from .watch import FailureStreak, watch_target
@@ -56,11 +57,18 @@ def preflight(loaded: LoadedConfig) -> list[Finding]:
     Raises:
         ConfigError: the run is impossible; the message lists every reason.
     """
-    findings = unavailable(loaded.config, set(targets.available()), set(generators.available()))
+    findings = impediments(loaded)
     _refuse(findings)
-    findings += generator_findings(loaded.config)
-    _refuse(findings)
-    return [*loaded.warnings, *findings]
+    return [*loaded.warnings, *findings, *check_workloads(loaded)]
+
+
+def impediments(loaded: LoadedConfig) -> list[Finding]:
+    """What this version only keeps of a configuration, what cannot run here, and what the load generators cannot do of
+    it, each with its place; errors make a run impossible."""
+    found = unavailable(loaded.config, set(targets.available()), set(generators.available()))
+    if not any(f.severity is Severity.ERROR for f in found):
+        found += generator_findings(loaded.config)
+    return loaded.placed(found)
 
 
 def require_all_secrets(config: BenchmarkConfig) -> None:
@@ -78,10 +86,13 @@ def require_all_secrets(config: BenchmarkConfig) -> None:
 def generator_findings(config: BenchmarkConfig) -> list[Finding]:
     """What the load generators cannot do of their configurations, and what of them is not installed."""
     found: list[Finding] = []
-    for spec in config.spec.benchmark.load_generators:
+    for i, spec in enumerate(config.spec.benchmark.load_generators):
         generator = generators.load_generator(spec.type)
         missing = generator.missing(spec.config) if isinstance(generator, NeedsInstalling) else None
-        found += [*([missing] if missing else []), *generator.check(spec.config)]
+        found += [missing] if missing else []
+        for said in generator.check(spec.config):
+            place = f"spec.benchmark.load_generators.{i}.config: " if said.severity is Severity.ERROR else ""
+            found.append(replace(said, message=place + said.message))
     return list(dict.fromkeys(found))
 
 

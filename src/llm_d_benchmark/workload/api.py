@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..domain.events import Finding
 from ..domain.schedule import Prompt, Session, Stage, Turn
 
 
@@ -78,6 +79,15 @@ class Workload(Protocol):
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]: ...
 
 
+@runtime_checkable
+class HasFindings(Protocol):
+    """A workload that has something to say of its files."""
+
+    def findings(self) -> Sequence[Finding]:
+        """What it left out and the like; complete once the first content was made."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadContext:
     """What a workload is built with: ``sizer`` for exact lengths, ``endpoint`` (chat | completions), its options."""
@@ -93,4 +103,4 @@ class Schedule(Protocol):
     def sessions(self, stage: Stage) -> Iterator[Session]: ...
 
 
-__all__ = ["Content", "Prompt", "PromptSizer", "Schedule", "TokenProbe", "Workload", "WorkloadContext"]
+__all__ = ["Content", "HasFindings", "Prompt", "PromptSizer", "Schedule", "TokenProbe", "Workload", "WorkloadContext"]

@@ -6,19 +6,21 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from ..config.fields import Model
 from ..config.load import Length
 from ..domain.errors import ConfigError
+from ..domain.events import Finding, Severity
 from ..domain.schedule import Prompt, Stage, Turn
 from .api import Content, WorkloadContext
 from .lengths import draw
 from .options import parse
-from .rows import Row, read_rows
+from .rows import Row, number, read_rows
 from .seeds import Streams, Use, generator
 
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_HUMAN, _SYSTEM = ("human", "user"), "system"
 
 
 class DatasetOptions(Model):
@@ -36,13 +38,22 @@ class DatasetOptions(Model):
 
 
 class DatasetWorkload:
-    """Requests and conversations as a file has them. The whole file is held in memory, so that it can be shuffled."""
+    """Requests and conversations as a file has them. The whole file is held in memory, so that it can be shuffled, and
+    looked through before the first row is used: a bad one is no surprise in the middle of the load."""
 
     def __init__(self, context: WorkloadContext) -> None:
         self._options = parse(DatasetOptions, context.options)
         self._sizer = context.sizer
         self._endpoint = context.endpoint
         self._rows: list[tuple[str, Row]] = []
+        self._silent = 0  # conversations in which no human says anything
+
+    def findings(self) -> Sequence[Finding]:
+        """What of the file was left out."""
+        if not self._silent:
+            return ()
+        text = f"{self._options.path}: {self._silent} conversations without a human turn were left out"
+        return (Finding("rows_left_out", Severity.WARNING, text),)
 
     def contents(self, stage: Stage, seed: int) -> Iterator[Content]:
         rows = self._load()
@@ -55,9 +66,14 @@ class DatasetWorkload:
 
     def _load(self) -> list[tuple[str, Row]]:
         if not self._rows:
-            self._rows = list(read_rows(self._options.path))
+            for place, row in read_rows(self._options.path):
+                self._output(place, row, None)
+                if self._prompts(place, row):
+                    self._rows.append((place, row))
+                else:
+                    self._silent += 1
             if not self._rows:
-                raise ConfigError(f"{self._options.path} holds no rows")
+                raise ConfigError(f"{self._options.path} holds no rows" + " with a human turn" * bool(self._silent))
         return self._rows
 
     def _order(self, seed: int, stage: int, lap: int) -> Sequence[int]:
@@ -70,14 +86,13 @@ class DatasetWorkload:
         tokens = self._sizer.count(prompt) if isinstance(prompt, str) else None
         return Turn(prompt, None if tokens is None else tokens + self._sizer.overhead, output)
 
-    def _output(self, place: str, row: Row, rng: Any) -> int | None:
-        value = row.get(self._options.output_length_field)
-        if value not in (None, ""):
-            try:
-                return max(1, int(value))
-            except (TypeError, ValueError):
-                raise ConfigError(f"{place}: {self._options.output_length_field} '{value}' is not a number") from None
-        return None if self._options.output_length is None else draw(self._options.output_length, rng)
+    def _output(self, place: str, row: Row, rng: np.random.Generator | None) -> int | None:
+        """Tokens to ask for; without a generator only what the row itself says."""
+        field = self._options.output_length_field
+        if row.get(field) not in (None, ""):
+            return number(place, row, (field,))
+        length = self._options.output_length
+        return None if length is None or rng is None else draw(length, rng)
 
     def _prompts(self, place: str, row: Row) -> list[Prompt]:
         options = self._options
@@ -98,17 +113,18 @@ class DatasetWorkload:
         return [text]
 
     def _conversation(self, place: str, turns: Sequence[Any]) -> list[Prompt]:
-        """Human turns in order; a system turn goes with the first of them. The answers come from the server."""
+        """Human turns in order, none where no human speaks; a system turn goes with the first of them. Whoever else
+        speaks (gpt, assistant, bing, ...) is the model: the answers come from the server."""
         prompts: list[Prompt] = []
         system: str | None = None
         for turn in turns:
-            role = _ROLES.get(str(turn.get("from", turn.get("role", "")))) if isinstance(turn, dict) else None
-            text = str(turn.get("value", turn.get("content", ""))) if isinstance(turn, dict) else ""
-            if role is None:
+            role = (turn.get("from") or turn.get("role")) if isinstance(turn, dict) else None
+            if not isinstance(role, str):
                 raise ConfigError(f"{place}: a turn needs from (human, gpt, system) and value")
-            if role == "system":
+            text = str(turn.get("value", turn.get("content")) or "")
+            if role == _SYSTEM:
                 system = text
-            elif role == "user" and text:
+            elif role in _HUMAN and text:
                 messages = ([{"role": "system", "content": system}] if system else []) + [
                     {"role": "user", "content": text}
                 ]
@@ -116,6 +132,4 @@ class DatasetWorkload:
                     tuple(messages) if self._endpoint == "chat" else "\n".join(m["content"] for m in messages)
                 )
                 system = None
-        if not prompts:
-            raise ConfigError(f"{place}: the conversation has no human turn")
         return prompts if self._options.multi_turn else prompts[:1]

@@ -123,15 +123,32 @@ class _Positions:
         )
 
 
-def _workload(path: str, stage: int, context: WorkloadContext) -> Workload | None:
+def made_by(path: str) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
+    """The workloads that a schedule says made its prompts: (stages, options); of other files none.
+
+    Raises:
+        ConfigError: the file cannot be read, or what it says is damaged.
+    """
     for comment in head_comments(path):
         if not comment.startswith(_HEAD):
             continue
         try:
             head = json.loads(comment.removeprefix(_HEAD))
-            stages, options = head["stages"], dict(head["workload"])
+            yield list(head["stages"]), dict(head["workload"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}: the line '# {_HEAD} ...' is damaged") from error
+
+
+def needs_text(options: Mapping[str, Any]) -> bool:
+    """Whether prompts of a workload must be text: a conversation's, also where a schedule says that one made it."""
+    kind, path = options.get("type"), options.get("path")
+    if kind == "trace" and isinstance(path, str):
+        return any(made.get("type") == "conversation" for _, made in made_by(path))
+    return kind == "conversation"
+
+
+def _workload(path: str, stage: int, context: WorkloadContext) -> Workload | None:
+    for stages, options in made_by(path):
         if stage in stages:
             return create_workload(options, replace(context, options=options))
     return None

@@ -132,4 +132,5 @@ def number(place: str, row: Row, names: Sequence[str]) -> int:
     try:
         return max(1, int(float(value)))
     except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{place}: '{value}' is not a number of tokens") from None
+        name = next(n for n in names if row.get(n) == value)
+        raise ConfigError(f"{place}: {name} '{value}' is not a number of tokens") from None

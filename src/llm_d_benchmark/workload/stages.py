@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..config.load import LoadConfig, Shape, load_of
@@ -64,7 +65,8 @@ def stage_source(
         )
 
     if load.sweep is not None:
-        return SweepSource(load.sweep, stage(first_index, None, load, _load(load)))
+        template = replace(_load(load), concurrency=load.concurrency)  # beside a rate a cap, where one was asked for
+        return SweepSource(load.sweep, stage(first_index, None, load, template))
     if not load.stages:
         return FixedStages([stage(first_index, None, load, _load(load))])
     return FixedStages([stage(first_index + i, s.name, s, _load(load_of(s, load))) for i, s in enumerate(load.stages)])

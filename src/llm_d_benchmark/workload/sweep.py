@@ -76,9 +76,7 @@ class SweepSource:
     def _stage(self, number: int, value: float) -> Stage:
         template = self._template.load
         if self._sweep.over == "rate":
-            load = Load(
-                rate=value, concurrency=template.concurrency if template.rate else None, arrival=template.arrival
-            )
+            load = Load(rate=value, concurrency=template.concurrency, arrival=template.arrival)
         else:
             load = Load(concurrency=int(value), ramp_s=template.ramp_s)
         return replace(self._template, index=self._template.index + number, name=load.label(), load=load)
