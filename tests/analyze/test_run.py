@@ -99,6 +99,22 @@ def test_without_success_the_run_failed() -> None:
     assert "no_success" in [f.code for f in result.findings]
 
 
+def test_a_run_whose_load_ended_before_its_warm_up_did_measured_nothing() -> None:
+    """All of its requests succeeded, but none of them lies in the window."""
+    early = make_records(20, rate=20, start=START - 5 * S)
+    result = analyze(run_input([early], stage_events(10)))
+    assert (result.status, result.requests.succeeded, result.stages[0].metrics.requests.sent) == ("failed", 20, 0)
+    (error,) = [f for f in result.findings if f.severity == "error"]
+    assert (error.code, error.advice) == ("empty_window", "shorten the warm-up and the cool-down, or lengthen the load")
+
+
+def test_a_conversation_asks_for_no_rate_of_requests() -> None:
+    turns = [make_records(100, rate=10), make_records(100, rate=10, turn=1, scheduled=None, request_id=999)]
+    m = analyze(run_input(turns, stage_events(10, rate=10))).stages[0].metrics
+    assert isinstance(m.requested_rate, Absent)
+    assert value(m.achieved_rate) == pytest.approx(20)
+
+
 def test_a_run_that_died_is_partial_with_a_window_from_what_was_seen() -> None:
     result = analyze(run_input([make_records(30)], stage_events(10, ended=False), complete=False))
     assert result.status == "partial"
@@ -180,6 +196,7 @@ def test_each_model_has_metrics_of_its_own() -> None:
     parts = [make_records(100), make_records(50, stage=0, model="lora", ttft=0.5, seed=1)]
     stage = analyze(run_input(parts, stage_events(10))).stages[0]
     assert {m: x.requests.sent for m, x in stage.by_model.items()} == {"m": 100, "lora": 50}
+    assert {m: value(x.requested_rate) for m, x in stage.by_model.items()} == pytest.approx({"m": 10, "lora": 5})
     lora = stage.by_model["lora"]
     assert isinstance(lora.ttft, Distribution)
     assert lora.ttft.mean == pytest.approx(0.5, rel=0.1)

@@ -32,6 +32,24 @@ def swept(*levels: tuple[str, int, float, float], slos: list[dict[str, Any]]) ->
     return analyze(run_input(parts, events, spec=spec))
 
 
+def test_the_knee_of_conversations_counts_them_and_not_their_turns() -> None:
+    """Of 40 conversations/s of three turns each a server that carries 60 requests/s completes the half."""
+    events, parts = [], []
+    for index, (rate, done) in enumerate([(10, 30.0), (20, 60.0), (40, 60.0)]):
+        begun = START + index * 100 * S
+        events += stage_events(20, index=index, rate=rate, start=begun)
+        opened = make_records(round(20 * done / 3), stage=index, rate=done / 3, start=begun)
+        more = [
+            make_records(len(opened), stage=index, rate=done / 3, start=begun, turn=t, scheduled=None) for t in (1, 2)
+        ]
+        parts += [opened, *more]
+    spec = {"benchmark": {"load_generators": [{"type": "native", "config": {"sweep": {"over": "rate"}}}]}}
+    result = analyze(run_input(parts, events, spec=spec))
+    assert result.saturation is not None
+    assert result.saturation.knee == Measured(20.0, "conversations/s")
+    assert "59.5 of 120 requests/s were completed" in result.saturation.reason
+
+
 def test_each_sweep_has_its_own_knee_and_stages() -> None:
     result = swept(
         ("native", 0, 10, 1.0), ("native", 0, 20, 1.0), ("native", 0, 40, 0.6),

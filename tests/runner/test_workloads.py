@@ -10,6 +10,8 @@ import yaml
 
 from llm_d_benchmark.config.layers import LoadedConfig, load_config
 from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.domain.schedule import Shard
+from llm_d_benchmark.runner.dryrun import plan
 from llm_d_benchmark.runner.prepare import check_workloads
 from llm_d_benchmark.runner.run import preflight
 from llm_d_benchmark.workload.replay import needs_text
@@ -59,3 +61,9 @@ def test_a_conversation_is_text_also_where_a_schedule_holds_it(tmp_path: Path) -
         (tmp_path / kind).with_suffix(".csv").write_text(head % kind)
         options = {"type": "trace", "path": str(tmp_path / f"{kind}.csv")}
         assert needs_text(options) is needs_text({"type": kind}) is (kind == "conversation")
+
+
+def test_the_plan_of_conversations_counts_their_turns(tmp_path: Path) -> None:
+    turns = {"distribution": "uniform", "min": 2, "max": 4}
+    load = {"request_rate": 2, "duration": 10, "workload": {"type": "conversation", "turns": turns}}
+    assert plan(loaded(load, tmp_path), Shard()).requests == pytest.approx(60, rel=0.05)

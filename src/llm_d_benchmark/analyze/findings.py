@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ..domain.events import Event, EventType
 from ..domain.result import Distribution, FindingRecord, Identity, Insufficient, Measured, RequestCounts, StageResult
 from .api import RunInput
-from .reported import measured_something
+from .reported import measured_something, missed
 
 ADVICE: Mapping[str, str] = MappingProxyType(
     {
@@ -38,7 +38,7 @@ def findings(
 ) -> list[FindingRecord]:
     """What the run said while it went on, every finding of the analysis, and ``others``; errors first."""
     found = list(dict.fromkeys(_said(e) for e in run.events if e.type is EventType.FINDING))
-    if not any(measured_something(s) for s in stages):
+    if not requests.succeeded and not any(measured_something(s) for s in stages):
         what = "no request succeeded" if requests.sent else "no request was sent"
         found.append(FindingRecord("no_success", "error", what, _advice(requests) or "run llm-d-benchmark doctor"))
     for name, n in sorted(requests.errors.items(), key=lambda e: (-e[1], e[0])):
@@ -53,9 +53,15 @@ def findings(
             text = f"stage {check.stage}: {check.name} does not hold"
             found.append(FindingRecord("identity", "warning", text, "compare both sides under validity in result.json"))
     for stage in stages:
-        found += _of_stage(stage)
+        found += [_nothing_inside(stage)] if missed(stage) else _of_stage(stage)
     found += others
     return sorted(found, key=lambda f: ("error", "warning", "info").index(f.severity))
+
+
+def _nothing_inside(stage: StageResult) -> FindingRecord:
+    text = f"stage {stage.name}: the measured window is empty; all of its {stage.metrics.requests_total.sent} requests "
+    text += "lie before or after it"
+    return FindingRecord("empty_window", "error", text, "shorten the warm-up and the cool-down, or lengthen the load")
 
 
 def _said(event: Event) -> FindingRecord:

@@ -17,7 +17,7 @@ from .windows import StageWindow, stage_windows
 BoolArray = npt.NDArray[np.bool_]
 _INTS = (
     "request_id", "scheduled", "ready", "sent", "first_token", "last_token", "end", "connect", "input_tokens",
-    "input_asked", "output_tokens", "output_asked", "cached_tokens",
+    "input_asked", "output_tokens", "output_asked", "cached_tokens", "turn",
 )  # fmt: skip
 _LABELS = ("model", "status", "error_class", "input_source", "output_source")
 
@@ -89,6 +89,11 @@ class StageData:
     table: Table
     gaps: dict[str, GapCounts] = field(default_factory=dict)
     gaps_per_token: dict[str, GapCounts] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> float:
+        """Requests of a session, on average."""
+        return len(self.table) / max(1, int((self.table["turn"] == 0).sum())) if len(self.table) else 1.0
 
 
 def gather(run: RunInput) -> list[StageData]:

@@ -25,11 +25,13 @@ class View:
     """What a set of metrics is about: a stage, and the requests and gaps of it that count.
 
     Attributes:
+        whole: the stage, and not one model of several.
         sent: the requests sent inside the window.
         ok: those of them that succeeded; only these enter latency metrics.
     """
 
     window: StageWindow
+    whole: bool
     table: Table
     sent: Table
     ok: Table
@@ -45,6 +47,7 @@ def view(data: StageData, goodput: Mapping[str, float], model: str | None = None
     sent = table.where(table.within("sent", w.start, w.end))
     return View(
         w,
+        model is None,
         table,
         sent,
         sent.where(sent.status("ok")),
@@ -245,11 +248,14 @@ def _goodput_fraction(v: View) -> Scalar:
 
 
 def _requested_rate(v: View) -> Scalar:
-    """The rate of the plan; where that changes over time, the requests scheduled inside the window."""
+    """The rate of the plan; where that changes over time, or is shared by models, the requests scheduled inside the
+    window."""
     w = v.window
     if not w.open_loop:
         return Absent(CLOSED)
-    if w.rate is not None and w.arrival not in ("trace", "ramp", "steps", "spikes"):
+    if (v.table["turn"] > 0).any():
+        return Absent("only the first request of a conversation has its time; the others follow the answers")
+    if v.whole and w.rate is not None and w.arrival not in ("trace", "ramp", "steps", "spikes"):
         return Measured(w.rate, "requests/s")
     return _per_second(float(v.table.within("scheduled", w.start, w.end).sum()), v, "requests/s")
 

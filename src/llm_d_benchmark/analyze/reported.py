@@ -55,9 +55,17 @@ def reported_stage(window: StageWindow) -> StageResult:
 
 
 def measured_something(stage: StageResult) -> bool:
-    """Whether some request succeeded, or a tool that counts none reports latencies."""
+    """Whether some request succeeded and the window saw any, or a tool that counts none reports latencies."""
     m = stage.metrics
-    return m.requests_total.succeeded > 0 or isinstance(m.e2e, Distribution) or isinstance(m.ttft, Distribution)
+    reported = isinstance(m.e2e, Distribution) or isinstance(m.ttft, Distribution)
+    return reported or (m.requests_total.succeeded > 0 and not missed(stage))
+
+
+def missed(stage: StageResult) -> bool:
+    """Whether there were requests, but none of them was sent or answered inside the window."""
+    m = stage.metrics
+    inside = any(isinstance(x, Measured) and x.value > 0 for x in (m.requests_per_second, m.output_tokens_per_second))
+    return m.requests_total.sent > 0 and m.requests.sent == 0 and not inside
 
 
 def counts(told: Mapping[str, Any]) -> RequestCounts | None:

@@ -56,7 +56,7 @@ def analyze(run: RunInput) -> RunResult:
     windows = [d.window for d in data]
     requests = _total([s.metrics.requests_total for s in stages])
     valid = validity(run, windows, stages)
-    knees = saturations(benchmark.load_generators, windows, stages)
+    knees = saturations(benchmark.load_generators, windows, stages, [d.turns for d in data])
     slos = judge(run.config.spec.performance_targets.slos, stages, knees)
     return RunResult(
         run_id=run.run_id,

@@ -14,41 +14,45 @@ from .windows import StageWindow
 
 
 def saturations(
-    generators: Sequence[LoadGeneratorSpec], windows: Sequence[StageWindow], stages: Sequence[StageResult]
+    generators: Sequence[LoadGeneratorSpec],
+    windows: Sequence[StageWindow],
+    stages: Sequence[StageResult],
+    turns: Sequence[float],
 ) -> list[Saturation]:
-    """Of every load generator that swept, over its own stages."""
+    """Of every load generator that swept, over its own stages. ``turns``: of each stage the requests of a session, on
+    average."""
     found = []
     for position, spec in enumerate(generators):
         own = [
-            (w, s)
-            for w, s in zip(windows, stages, strict=True)
+            (w, s, t)
+            for w, s, t in zip(windows, stages, turns, strict=True)
             if w.position == position or (w.position is None and (w.generator == spec.type or len(generators) == 1))
         ]
-        knee = saturation(spec.config.sweep, [w for w, _ in own], [s for _, s in own])
+        knee = saturation(spec.config.sweep, own)
         if knee is not None:
-            found.append(replace(knee, load_generator=spec.type, stages=[s.index for _, s in own]))
+            found.append(replace(knee, load_generator=spec.type, stages=[s.index for _, s, _ in own]))
     return found
 
 
-def saturation(sweep: Sweep | None, windows: Sequence[StageWindow], stages: Sequence[StageResult]) -> Saturation | None:
+def saturation(sweep: Sweep | None, levels: Sequence[tuple[StageWindow, StageResult, float]]) -> Saturation | None:
     """The curve, and the highest load that the server still carried. None where nothing was swept."""
-    if sweep is None or not stages:
+    if sweep is None or not levels:
         return None
     over: Literal["rate", "concurrency"] = sweep.over
-    loads = [_load(w, over) for w in windows]
-    known = [(x, w, s) for x, w, s in zip(loads, windows, stages, strict=True) if x is not None]
-    levels = sorted(known, key=lambda level: level[0])
-    curve = [_point(x, s) for x, _, s in levels]
-    found = knee([_level(*level) for level in levels], over)
+    known = [(x, w, s, t) for w, s, t in levels if (x := _load(w, over)) is not None]
+    measured = sorted(known, key=lambda level: level[0])
+    curve = [_point(x, s) for x, _, s, _ in measured]
+    found = knee([_level(*level) for level in measured], over)
     if found.load is None:
         why = f"the server did not carry the lowest load measured: {found.reason}; start lower"
         return Saturation(over, Absent(why), None, why, curve)
-    at = next(s.index for x, _, s in levels if x == found.load)
+    at = next(s.index for x, _, s, _ in measured if x == found.load)
     reason = found.reason if found.beyond is None else f"at {found.beyond:g}, {found.reason}"
-    return Saturation(over, Measured(found.load, "requests/s" if over == "rate" else "requests"), at, reason, curve)
+    offered = "conversations/s" if any(t > 1 for *_, t in measured) else "requests/s"
+    return Saturation(over, Measured(found.load, offered if over == "rate" else "requests"), at, reason, curve)
 
 
-def _level(load: float, window: StageWindow, stage: StageResult) -> Level:
+def _level(load: float, window: StageWindow, stage: StageResult, turns: float) -> Level:
     m = stage.metrics
     errors = _value(m.error_rate)
     arrival = stage.load.get("load", {}).get("arrival", {})
@@ -58,8 +62,9 @@ def _level(load: float, window: StageWindow, stage: StageResult) -> Level:
         failed_fraction=1.0 if errors is None else errors,
         ttft_p50=_percentile(m.ttft, "p50"),
         goodput=_value(m.goodput),
-        chance=chance(str(arrival.get("type")), m.requests.sent, float(arrival.get("burstiness", 1.0))),
-        edge=edge(_percentile(m.e2e, "p50"), float(stage.load.get("warmup") or 0.0), window.seconds),
+        chance=chance(str(arrival.get("type")), m.requests.sent / turns, float(arrival.get("burstiness", 1.0))),
+        edge=edge(_percentile(m.e2e, "p50"), float(stage.load.get("warmup") or 0.0), window.seconds, turns),
+        turns=turns,
     )
 
 

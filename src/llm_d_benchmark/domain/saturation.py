@@ -27,6 +27,7 @@ class Level:
         chance: fraction by which the completed rate may lie under the offered one by chance alone.
         edge: fraction of the window that a request of median length reaches beyond its end, less the warm-up's part:
             so much of what was offered cannot have been completed yet. Its value at the lightest load counts.
+        turns: requests of a session, on average: what is offered is sessions/s, what is completed requests/s.
     """
 
     load: float
@@ -36,21 +37,23 @@ class Level:
     goodput: float | None = None
     chance: float = 0.0
     edge: float = 0.0
+    turns: float = 1.0
 
     def follows(self, edge: float) -> bool:
-        return self.requests_per_second >= (FOLLOWS - self.chance) * (1 - edge) * self.load
+        return self.requests_per_second >= (FOLLOWS - self.chance) * (1 - edge) * self.load * self.turns
 
 
-def chance(arrival: str, requests: int, burstiness: float = 1.0) -> float:
-    """Two standard errors of the number of arrivals; of a constant process, two requests at the window's ends."""
+def chance(arrival: str, requests: float, burstiness: float = 1.0) -> float:
+    """Two standard errors of the number of arrivals; of a constant process, two requests at the window's ends.
+    ``requests`` counts a conversation once: its later turns do not arrive by themselves."""
     if arrival == "constant":
         return 2.0 / max(1, requests)
     return 2.0 / math.sqrt(max(1, requests) * (burstiness if arrival == "gamma" else 1.0))
 
 
-def edge(e2e_p50: float | None, warmup_s: float, seconds: float) -> float:
-    """``Level.edge``, at most a half."""
-    return min(0.5, max(0.0, (e2e_p50 or 0.0) - warmup_s) / seconds) if seconds > 0 else 0.0
+def edge(e2e_p50: float | None, warmup_s: float, seconds: float, turns: float = 1.0) -> float:
+    """``Level.edge``, at most a half; a conversation lasts as long as its turns."""
+    return min(0.5, max(0.0, (e2e_p50 or 0.0) * turns - warmup_s) / seconds) if seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ def carried(level: Level, lighter: Sequence[Level], over: Literal["rate", "concu
 
 def _outrun(level: Level, lighter: Sequence[Level]) -> str | None:
     if not level.follows(lighter[0].edge if lighter else level.edge):
-        return f"{level.requests_per_second:.3g} of {level.load:.3g} requests/s were completed"
+        offered = level.load * level.turns
+        return f"{level.requests_per_second:.3g} of {offered:.3g} requests/s were completed"
     first = next((x.ttft_p50 for x in lighter if x.ttft_p50), None)
     if level.goodput is None and first and level.ttft_p50 and level.ttft_p50 > TTFT_GROWTH * first:
         return f"the median TTFT grew from {first:.3g} s to {level.ttft_p50:.3g} s"

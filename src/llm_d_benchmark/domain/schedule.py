@@ -131,6 +131,7 @@ class StageOutcome:
         output_tokens_per_second: content chunks inside the window per second (usage-scaled where known).
         goodput: requests/s that met every per-request limit; None without limits.
         ttft_p50, ttft_p99, e2e_p50: seconds; None where not observed.
+        turns: requests of a session, on average; 1 but for conversations.
         client_limited: the client, not the server, was the bottleneck.
     """
 
@@ -145,6 +146,7 @@ class StageOutcome:
     ttft_p50: float | None = None
     ttft_p99: float | None = None
     e2e_p50: float | None = None
+    turns: float = 1.0
     client_limited: bool = False
 
 

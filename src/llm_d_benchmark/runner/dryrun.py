@@ -17,6 +17,8 @@ from ..loadgen.native.fleet import worker_count
 from ..target.api import Target
 from ..target.registry import create_target
 from ..workload.arrivals import expected_arrivals
+from ..workload.conversation import expected_turns
+from ..workload.schedule import workload_options
 from .prepare import stages_of
 from .run import preflight
 from .virtual import simulated_in
@@ -85,9 +87,9 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
     lengths = []
     workers = 0
     for spec in config.spec.benchmark.load_generators:
-        source = stages_of(config, spec.config, len(stages))
+        source, turns = stages_of(config, spec.config, len(stages)), expected_turns(workload_options(spec.config))
         stages += [
-            PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s), shard), s.load_s)
+            PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s, turns), shard), s.load_s)
             for s in source.planned()
         ]
         streams = max((s.load.concurrency or 1 for s in source.planned()), default=1)
@@ -114,11 +116,13 @@ def _simulated(config: BenchmarkConfig, settings: SimulatorTargetConfig) -> Targ
     return target
 
 
-def expected_requests(stage: Stage) -> float | None:
-    """Requests a stage releases; None for a closed loop bounded by time, where the server's speed decides."""
+def expected_requests(stage: Stage, turns: float = 1.0) -> float | None:
+    """Requests a stage releases, of so many turns a session; None for a closed loop bounded by time, where the server's
+    speed decides."""
     by_rate = None
     if stage.load.open_loop and stage.load_s is not None:
-        by_rate = expected_arrivals(stage.load, stage.load_s)
+        sessions = expected_arrivals(stage.load, stage.load_s)
+        by_rate = None if sessions is None else sessions * turns
     known = [n for n in (by_rate, stage.num_requests) if n is not None]
     return min(known) if known else None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +29,14 @@ class ConversationOptions(Model):
     output_length: Length = fixed(128)
     think_time: Seconds = Field(0.0, ge=0, description="mean seconds between an answer and the next message")
     think_distribution: str = Field("exponential", pattern="^(constant|exponential)$")
+
+
+def expected_turns(options: Mapping[str, Any]) -> float:
+    """Requests of a session of a workload, on average; 1 where it has no turns or the options do not tell."""
+    if options.get("type") != "conversation":
+        return 1.0
+    turns, rng = parse(ConversationOptions, options).turns, np.random.default_rng(0)
+    return float(turns.value or np.mean([draw(turns, rng) for _ in range(1000)]))
 
 
 class ConversationWorkload:

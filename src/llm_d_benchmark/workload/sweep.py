@@ -91,6 +91,7 @@ def level_of(outcome: StageOutcome, load: float) -> Level:
         failed_fraction=outcome.failed / outcome.sent if outcome.sent else 1.0,
         ttft_p50=outcome.ttft_p50,
         goodput=outcome.goodput,
-        chance=chance(str(arrival["type"]), outcome.sent, float(arrival.get("burstiness", 1.0))),
-        edge=edge(outcome.e2e_p50, outcome.stage.warmup_s, outcome.seconds),
+        chance=chance(str(arrival["type"]), outcome.sent / outcome.turns, float(arrival.get("burstiness", 1.0))),
+        edge=edge(outcome.e2e_p50, outcome.stage.warmup_s, outcome.seconds, outcome.turns),
+        turns=outcome.turns,
     )

@@ -56,7 +56,7 @@ def stage_times(stage: Stage, start: int, done: Sequence[StageDone]) -> StageTim
 class OutcomeMeter:
     """Keeps what an adaptive stage source needs of a stage's records: a few numbers a request."""
 
-    _COLUMNS = ("sent", "ready", "first_token", "last_token", "end", "output_tokens")
+    _COLUMNS = ("sent", "ready", "first_token", "last_token", "end", "output_tokens", "turn")
 
     def __init__(self) -> None:
         self._parts: list[dict[str, IntArray]] = []
@@ -92,6 +92,7 @@ class OutcomeMeter:
             ttft_p50=_quantile(ttft[good], 0.5),
             ttft_p99=_quantile(ttft[good], 0.99),
             e2e_p50=_quantile(e2e[good], 0.5),
+            turns=len(ok) / max(1, int((column["turn"] == 0).sum())),
             client_limited=_client_limited(delay[sent], delay_limit_s),
         )
 
