@@ -11,7 +11,7 @@ import pytest
 
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.records import MISSING, Records, Status
-from llm_d_benchmark.domain.schedule import Shard, Turn
+from llm_d_benchmark.domain.schedule import Shard, Stage, Turn
 from llm_d_benchmark.loadgen.native.generator import NativeLoadGenerator
 from tests.loadgen.fakes import Ran, Sessions, Stages, clock_offset, closed, collect, make_job, open_loop, run
 from tests.support.openai_server import OpenAIServer
@@ -173,6 +173,16 @@ def test_shards_partition_the_schedule_and_start_together(server: OpenAIServer) 
         assert set((ran.records.ints("request_id") % 3).tolist()) == {index}
         seen += ran.records.ints("request_id").tolist()
     assert sorted(seen) == list(range(31))
+
+
+@pytest.mark.parametrize("stage", [closed(4, duration_s=0.3), closed(400, duration_s=0.3, ramp_s=0.02)])
+def test_a_closed_loop_sends_nothing_before_its_start(server: OpenAIServer, stage: Stage) -> None:
+    """However much of the schedule comes to its workers until then."""
+    at = time.time_ns() + 3_000_000_000
+    ran = run(server, stage, start_at=at, config={"workers": 2})
+    assert ran.of(EventType.STAGE_START)[0]["start"] == at
+    assert len(ran.records) > 40
+    assert 0 <= ran.records.ints("sent").min() - at < 100_000_000
 
 
 def test_stages_follow_one_another_and_outcomes_are_told(server: OpenAIServer) -> None:

@@ -101,6 +101,14 @@ def test_what_a_closed_loop_released_replays_at_its_own_times(tmp_path: Path, ki
     assert [(s.turns, s.offset_s, s.model) for s in again] == [(s.turns, s.offset_s, s.model) for s in want]
 
 
+def test_what_was_sent_before_the_start_of_its_stage_replays_from_the_start(tmp_path: Path) -> None:
+    sessions = list(islice(schedule(WORKLOADS["synthetic"]).sessions(closed(1)), 3))
+    early = [replace(s, offset_s=i - 0.5) for i, s in enumerate(sessions)]
+    path = write(tmp_path / "schedule.csv", csv_line(ROW_COLUMNS) + "".join(rows(early)))
+    again = schedule({"type": "trace", "path": path}).sessions(traced(1))
+    assert [s.offset_s for s in again] == [0.0, 1.0, 2.0]
+
+
 def test_another_seed_keeps_times_and_lengths_and_makes_new_prompts(tmp_path: Path) -> None:
     made = schedule(WORKLOADS["synthetic"])
     stage = Stage(0, "s", Load(rate=5.0), duration_s=4.0)

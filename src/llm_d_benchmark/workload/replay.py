@@ -60,7 +60,8 @@ def replay(
     maker = _Positions(workload.contents(stage, seed)) if workload else _Synthetic(stage.index, seed, context)
     seen: set[int] = set()
     found = False
-    last = 0.0
+    last: float | None = None
+    begin = 0.0
     for (number_, session), group in groupby(rows, key=lambda entry: _session(*entry)):
         seen.add(number_)
         if number_ != stage.index:
@@ -69,9 +70,13 @@ def replay(
         requests = list(group)
         place, first = requests[0]
         offset = _time(place, first)
-        if offset is not None and offset < last:
-            raise ConfigError(f"{place}: the timestamp lies before the one above it; sort the schedule by time")
-        last = last if offset is None else offset
+        if offset is not None:
+            if last is None:
+                begin = min(offset, 0.0)  # a load that was recorded as earlier than its stage
+            elif offset < last:
+                raise ConfigError(f"{place}: the timestamp lies before the one above it; sort the schedule by time")
+            last = offset
+            offset -= begin
         yield Content(
             maker.turns(session - number_ * STAGE_IDS, requests), offset, str(first.get("model") or "") or None
         )

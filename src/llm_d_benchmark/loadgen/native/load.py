@@ -85,13 +85,14 @@ class StageLoad:
         # Free places of a closed loop or a capped open one: since when each is free. None: no cap.
         self._free: deque[int] | None = None if order.concurrency is None else deque()
         self._start = 0
-        self._begun = False
+        self._ordered = False  # Go has come
+        self._begun = False  # the start has come: nothing is released before it
         self._releasing = True
         self._follow_up = True
         self._reason = ""
         self._load_end = 0
         self._last_end: int | None = None
-        self._timer = PreciseTimer(self._loop, self._pump)
+        self._timer = PreciseTimer(self._loop, self._due)
         self._handles: list[asyncio.TimerHandle] = []
         self._thinking: dict[Session, asyncio.TimerHandle] = {}
         self._finished: deque[Exchange] = deque()
@@ -107,7 +108,7 @@ class StageLoad:
         self._feed_bytes += sum(len(item.request) for item in feed.items)
         self._exhausted = self._exhausted or feed.last
         self._asked = False
-        if self._begun:
+        if self._ordered:
             self._ask()
             self._pump()
 
@@ -122,7 +123,7 @@ class StageLoad:
         """Start the load at monotonic ``start``."""
         stage = self.order.stage
         self._start = start
-        self._begun = True
+        self._ordered = True
         self._ask()
         if self._free is not None:
             ramp = 0 if stage.load.open_loop else int(stage.load.ramp_s * 1e9)
@@ -152,8 +153,15 @@ class StageLoad:
         self._free.append(at)
         self._pump()
 
+    def _due(self) -> None:
+        """The timer's: first at the start, then whenever a session is due."""
+        self._begun = True
+        self._pump()
+
     def _pump(self) -> None:
         """Release every session that is due."""
+        if not self._begun:
+            return
         feed, free = self._feed, self._free
         limit = None if self.order.stage.load_s is None else int(self.order.stage.load_s * 1e9)
         released = 0
