@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from llm_d_benchmark.domain.endpoint import Endpoint, Secret, Tls
 from llm_d_benchmark.domain.errors import BenchmarkError, ConfigError, GeneratorError
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.records import MISSING, Records, Status
+from llm_d_benchmark.domain.schedule import Session, Shard, Stage
 from llm_d_benchmark.loadgen.native.generator import NativeLoadGenerator
 from llm_d_benchmark.loadgen.native.roundtrip import idle_round_trip
 from tests.loadgen.fakes import Ran, Sessions, Stages, closed, collect, make_job, open_loop, run
@@ -95,6 +97,26 @@ def test_what_the_drain_does_not_see_the_end_of_is_cancelled() -> None:
         ran = run(server, open_loop(10, duration_s=0.5), options={"drain_s": 0.3})
     adds_up(ran)
     assert ran.labels("status") == ["cancelled"] * 5
+
+
+def test_a_workload_that_fails_under_way_ends_the_stage_and_loses_nothing() -> None:
+    class Broken(Sessions):
+        def sessions(self, stage: Stage) -> Iterator[Session]:
+            yield from super().sessions(stage)
+            raise ConfigError("data.jsonl:4501: no prompt")
+
+    async def go(server: OpenAIServer) -> Ran:
+        job = make_job(server, Stages(closed(50, duration_s=60.0)), Broken(count=4500), Path(), config={"workers": 2})
+        return await collect(NativeLoadGenerator().run(job))
+
+    with OpenAIServer(ttft=0.05) as server:
+        ran = asyncio.run(go(server))
+        seen = len([r for r in server.inference if r.body["stream"]])
+    assert isinstance(ran.error, ConfigError)
+    adds_up(ran)
+    assert 0 < seen <= len(ran.records)
+    assert ran.count(Status.CANCELLED) > 0
+    assert ran.of(EventType.STAGE_END)[0]["reason"] == "interrupted"
 
 
 def test_a_killed_worker_is_an_error_after_what_was_received() -> None:
@@ -184,7 +206,5 @@ def test_headers_with_line_breaks_are_refused() -> None:
 
 
 def test_a_load_too_small_for_its_shards_is_a_configuration_error() -> None:
-    from llm_d_benchmark.domain.schedule import Shard
-
     with OpenAIServer() as server, pytest.raises(ConfigError, match="shards"):
         run(server, closed(2, num_requests=9), shard=Shard(2, 3))

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from ...config.load import LoadConfig
-from ...domain.errors import ConfigError, GeneratorError
+from ...domain.errors import BenchmarkError, ConfigError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
@@ -116,6 +116,7 @@ class _Stages:
         self._job = job
         self._fleet = fleet
         self._not_before = job.start_at
+        self._failure: BenchmarkError | None = None
         self.outcome: StageOutcome | None = None
 
     async def stage(self, stage: Stage) -> AsyncIterator[Records | Event]:
@@ -140,7 +141,7 @@ class _Stages:
         done: dict[int, StageDone] = {}
         stopping = False
         while len(done) < workers:
-            if job.stop.is_set() and not stopping:
+            if (job.stop.is_set() or self._failure) and not stopping:
                 stopping = True
                 fleet.broadcast(Stop())
             if (told := await fleet.report(POLL_S)) is None:
@@ -148,8 +149,7 @@ class _Stages:
             worker, report = told
             match report:
                 case More():
-                    if not feeders[worker].exhausted:
-                        fleet.send(worker, feeders[worker].next())
+                    self._feed(worker, feeders[worker])
                 case Batch():
                     if meter:
                         meter.add(report.records)
@@ -165,6 +165,18 @@ class _Stages:
         times = stage_times(stage, start, list(done.values())).shifted(offset)
         self.outcome = self._outcome(meter, stage, times)
         yield Event(EventType.STAGE_END, times.end, {"stage": stage.index, **times.to_dict()})
+        if self._failure:
+            raise self._failure
+
+    def _feed(self, worker: int, feeder: Feeder) -> None:
+        """Send a worker its next block. A workload that fails ends the stage, but not before all that was sent is
+        accounted for."""
+        if feeder.exhausted or self._failure:
+            return
+        try:
+            self._fleet.send(worker, feeder.next())
+        except BenchmarkError as error:
+            self._failure = error
 
     async def _ready(self, stage: Stage, feeders: list[Feeder]) -> bool:
         """Hand out the stage and its first blocks, and wait until every worker is connected; False when the run was
