@@ -232,6 +232,23 @@ def test_retry_after_is_honoured() -> None:
         assert second.received - first.received > 0.95e9
 
 
+@pytest.mark.parametrize("receiver", ["auto", "python"])
+@pytest.mark.parametrize(
+    ("retry_after", "then", "error", "attempts"), [("3600", "ok", "http_429", 1), ("1", "stall", "timeout_total", 2)]
+)
+def test_the_total_limit_includes_the_wait_for_a_retry(
+    receiver: str, retry_after: str, then: str, error: str, attempts: int
+) -> None:
+    config = {
+        "timeouts": {"first_token": 1.5, "total": 1.5}, "retries": {"max": 1}, "native": {"receiver": receiver},
+    }  # fmt: skip
+    with OpenAIServer(retry_after=retry_after, behaviour=lambda n: "http_429" if n == 0 else then) as server:
+        ran = run(server, closed(1, num_requests=1), config=config)
+    assert ran.labels("error_class") == [error]
+    assert ran.records.ints("attempts").tolist() == [attempts]
+    assert (ran.records.ints("end") - ran.records.ints("sent") < 2e9).all()
+
+
 def test_every_column_is_there_with_one_length(server: OpenAIServer, tmp_path: Path) -> None:
     ran = one_of(server, "ok", folder=tmp_path)
     assert set(ran.records.columns) == {c.name for c in RECORD_COLUMNS}

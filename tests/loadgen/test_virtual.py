@@ -181,6 +181,18 @@ def test_a_full_queue_refuses_and_retries_get_through() -> None:
     assert (retried.ints("first_token") - retried.ints("sent"))[waited].min() > 0.9 * S  # Retry-After is a second
 
 
+def test_the_total_limit_includes_the_waits_for_retries() -> None:
+    load = {"concurrency": 4, "num_requests": 40, "timeouts": {"total": 1.5}, "retries": {"max": 5}}
+    refused, _ = run(job(load, {"failures": {"http_429_rate": 1.0}}))
+    assert refused.labels("error_class").counts() == {"http_429": 40}
+    assert set(refused.ints("attempts").tolist()) == {2}  # the server asks to wait for a second
+    mixed, _ = run(job({**load, "output_length": 50}, {"failures": {"http_429_rate": 0.5, "stall_rate": 0.5}}))
+    late = mixed.labels("error_class").is_("timeout_total")
+    took = (mixed.ints("end") - mixed.ints("sent"))[late]
+    np.testing.assert_allclose(took, 1.5 * S, rtol=1e-9)
+    assert set(mixed.ints("attempts")[late].tolist()) == {1, 2}
+
+
 def test_the_end_of_the_load_and_the_drain() -> None:
     records, events = run(job({"concurrency": 4, "duration": 3, "output_length": 5000}, drain_s=2.0))
     end = next(e.data for e in events if e.type is EventType.STAGE_END)

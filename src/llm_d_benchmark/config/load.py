@@ -125,7 +125,7 @@ class Timeouts(Model):
 
     connect: Seconds = Field(10.0, gt=0, description="for the connection (TCP and TLS)")
     first_token: Seconds = Field(120.0, gt=0, description="from sending to the first content")
-    total: Seconds = Field(600.0, gt=0, description="from sending to the end")
+    total: Seconds = Field(600.0, gt=0, description="from sending to the end, retries included")
 
 
 class Retries(Model):

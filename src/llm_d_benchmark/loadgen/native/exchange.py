@@ -28,7 +28,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_deadline", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "body", "connect",
+        "_connection", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "body", "connect",
         "encoding", "end", "error", "http_status", "message", "outcome", "ready", "request", "request_id", "scheduled",
         "sent", "session", "session_token", "streaming", "turn",
     )  # fmt: skip
@@ -71,7 +71,6 @@ class Exchange:
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._deadline = 0
 
     def start(self) -> None:
         """Send the request, on an idle connection where there is one."""
@@ -103,26 +102,37 @@ class Exchange:
         self.body = connection.body
         if self.sent is None:
             self.sent = sent
-        self._deadline = self.sent + int(self._limits.total * 1e9)
-        self._timer = self._pool.loop.call_later(
-            min(self._limits.first_token, self._limits.total), self._first_token_limit, sent
-        )
+        limits, left = self._limits, self._limits.total - (sent - self.sent) / 1e9
+        if self.streaming and limits.first_token < left:
+            self._timer = self._pool.loop.call_later(limits.first_token, self._first_token_limit)
+        else:
+            self._timer = self._pool.loop.call_later(left, self._total_limit)
 
     # time limits
 
-    def _first_token_limit(self, sent: int) -> None:
+    def _left(self) -> float:
+        """Seconds of the total limit that are left."""
+        assert self.sent is not None
+        return self._limits.total - (monotonic_ns() - self.sent) / 1e9
+
+    def _first_token_limit(self) -> None:
+        if self._over():
+            return
+        if self._has_content():
+            self._timer = self._pool.loop.call_later(max(0.0, self._left()), self._total_limit)
+        else:
+            self._abort(ErrorClass.TIMEOUT_FIRST_TOKEN, f"no content within {self._limits.first_token:g} s")
+
+    def _total_limit(self) -> None:
+        if not self._over():
+            self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._limits.total:g} s")
+
+    def _over(self) -> bool:
+        """Whether what has arrived by now was the end of the attempt."""
         connection = self._connection
         if connection is not None:
             connection.look()
-            if self._connection is not connection:
-                return  # that was its end
-        now = monotonic_ns()
-        if now >= self._deadline:
-            self._abort(ErrorClass.TIMEOUT_TOTAL, f"no end within {self._limits.total:g} s")
-        elif self.streaming and not self._has_content():
-            self._abort(ErrorClass.TIMEOUT_FIRST_TOKEN, f"no content within {self._limits.first_token:g} s")
-        else:
-            self._timer = self._pool.loop.call_later((self._deadline - now) / 1e9, self._first_token_limit, sent)
+        return self._connection is not connection
 
     def _has_content(self) -> bool:
         if self._connection is not None:
@@ -191,13 +201,14 @@ class Exchange:
 
     def _fail(self, error: ErrorClass, message: str, retry_after: str | None = None) -> None:
         if self.attempts <= self._limits.retries and error in self._limits.retry_on:
-            self._cancel_timer()
-            self.body = Pieces()
             wait = self._limits.backoff * 2 ** (self.attempts - 1)
             if retry_after is not None and retry_after.strip().isdigit():
                 wait = float(retry_after)
-            self._retry = self._pool.loop.call_later(wait, self.start)
-            return
+            if wait < self._left():
+                self._cancel_timer()
+                self.body = Pieces()
+                self._retry = self._pool.loop.call_later(wait, self.start)
+                return
         self.error, self.message = error, message
         self._finish(Outcome.FAILED)
 

@@ -172,6 +172,10 @@ class VirtualStage:
     def _attempt(self, active: Active) -> None:
         active.attempts += 1
         active.exchange = self._cluster.send(active.ask, partial(self._answered, active))
+        deadline = active.sent + self._timeouts.total
+        if self._loop.now + self._first_limit > deadline:  # of a retry, whose wait is a part of the whole
+            active.timer = self._loop.at(deadline, self._limit, active)
+            return
         active.limit = [active]
         self._limits.append((self._loop.now + self._first_limit, active.limit))
         if self._limiting is None:
@@ -245,11 +249,12 @@ class VirtualStage:
         retry_after: float | None = None,
     ) -> None:
         if active.attempts <= self._retries.max and str(error) in self._retries.on:
-            self._clear(active)
-            active.pending = True
             wait = self._retries.backoff * 2 ** (active.attempts - 1) if retry_after is None else retry_after
-            active.timer = self._loop.at(self._loop.now + wait, self._attempt, active)
-            return
+            if (again := self._loop.now + wait) < active.sent + self._timeouts.total:
+                self._clear(active)
+                active.pending = True
+                active.timer = self._loop.at(again, self._attempt, active)
+                return
         self.counts.errors[str(error)] += 1
         self._record(active, Status.FAILED, times, error=error, message=message, http_status=http_status)
         self._close(active)
