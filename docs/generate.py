@@ -68,6 +68,9 @@ A secret is named, never written: `api_key: {{env: NAME}}` or `{{file: PATH}}`, 
 variables whose name says that they hold a secret (`api_key`, `authorization`, `x-api-key`, `cookie`, `HF_TOKEN`, ...)
 are refused with a literal value. Without `api_key`, OPENAI_API_KEY is used where it is set.
 
+Where a secret turns up in a log or message all the same, it is replaced by `***`. A placeholder such as `EMPTY` is not:
+a value of less than eight characters, or one that is a word of this page, stands in files for other reasons.
+
 ## Quantities
 
 | what | written as |

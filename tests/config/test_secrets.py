@@ -70,6 +70,18 @@ def test_the_secrets_of_a_run_are_known_so_that_they_can_be_kept_out(
     assert [s.reveal() for s in loaded.secrets()] == ["other-key", KEY]
 
 
+@pytest.mark.parametrize("word", ["1", "EMPTY", "token", "none", "benchmark", "existing", "0000000000", "********"])
+def test_a_word_is_sent_but_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """It stands in every file, where replacing it would hide nothing and destroy the file."""
+    monkeypatch.setenv("K", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", word)
+    loaded = load_text(tmp_path, "target: {existing: {url: 'http://h', api_key: {env: K}}}")
+    assert [s.reveal() for s in loaded.secrets()] == [KEY]
+    key = resolve_api_key(None, "k")
+    assert key is not None
+    assert key.reveal() == word
+
+
 def test_sources_are_read(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n")

@@ -119,6 +119,17 @@ def test_secrets_reach_the_wire_and_no_file(tmp_path: Path) -> None:
     assert key not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("word", ["1", "token", "benchmark"])
+def test_a_word_as_key_destroys_no_file(tmp_path: Path, word: str) -> None:
+    with OpenAIServer(api_key=word) as server:
+        done = bench("run", "--url", server.url, "-o", "out", *QUICK, cwd=tmp_path, env={"OPENAI_API_KEY": word})
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path / "out")
+    assert "***" not in folder.name + "".join((folder / n).read_text() for n in ("config.yaml", "manifest.json"))
+    assert events_of(folder)
+    assert bench("analyze", folder, cwd=tmp_path).returncode == 0
+
+
 def test_progress_lines_go_to_stderr_and_the_table_to_stdout(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         done = bench("run", "--url", server.url, "-o", "out", "--progress", "plain", *QUICK, cwd=tmp_path)

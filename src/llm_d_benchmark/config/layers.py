@@ -23,7 +23,7 @@ from .model import BenchmarkConfig
 from .paths import Path as KeyPath
 from .paths import format_path
 from .resolve import resolve_target
-from .secrets import refuse_literals, secrets_of
+from .secrets import hideable, refuse_literals, secrets_of
 from .shape import (
     BLOCKS,
     ENVELOPE,
@@ -82,9 +82,9 @@ class LoadedConfig:
         """Findings with ``located`` messages."""
         return [replace(f, message=self.located(f.message)) for f in findings]
 
-    def secrets(self) -> tuple[Secret, ...]:
+    def secrets(self) -> list[Secret]:
         """Secrets that this run uses, to be kept out of whatever is written."""
-        return secrets_of(resolve_target(self.config))
+        return hideable(secrets_of(resolve_target(self.config)))
 
 
 def _no_own_file(_: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from ..domain.endpoint import Secret
@@ -16,6 +18,7 @@ from .target import SecretSource, TargetConfig
 from .tree import Node
 
 DEFAULT_KEY = "OPENAI_API_KEY"
+SHORTEST_SECRET = 8
 _SECRET_NAME = re.compile(
     r"token|bearer|cookie|set-cookie|(?:proxy-)?authorization|"
     r"(?:.*[-_])?(?:api[-_]?keys?|password|passwd|passphrase|secrets?|(?:private|access|secret)[-_]?key|credentials?|"
@@ -143,6 +146,23 @@ def secrets_of(target: TargetConfig, *, env: Mapping[str, str] | None = None) ->
         with suppress(ConfigError):  # the target itself says so, with advice, when it is opened
             found.append(resolve_secret(source, key, env=env))
     return tuple(dict.fromkeys(s for s in found if s))
+
+
+def hideable(secrets: Iterable[Secret]) -> list[Secret]:
+    """Those that can be replaced wherever they stand; the others are words, as a server's placeholder for a key is.
+
+    ``EMPTY``, ``token`` or ``1`` stand in every file for reasons of their own: replacing them would hide nothing and
+    destroy the file. So would what the published schema of the configuration says, its keys and allowed values.
+    """
+    found = [s for s in secrets if len(s) >= SHORTEST_SECRET and len(set(s)) > SHORTEST_SECRET // 2]
+    return [s for s in found if s.reveal() not in _published_words()]
+
+
+@cache
+def _published_words() -> str:
+    from .schema import json_schema  # takes 40 ms, which a run without a key need not wait for
+
+    return json.dumps(json_schema(), ensure_ascii=False)
 
 
 def _named(target: TargetConfig) -> Iterator[tuple[str, SecretSource]]:

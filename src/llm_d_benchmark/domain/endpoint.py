@@ -79,6 +79,10 @@ class Endpoint:
     def secure(self) -> bool:
         return urlsplit(self.url).scheme == "https"
 
+    def secrets(self) -> list[Secret]:
+        """What must not be seen in anything that is written."""
+        return [s for s in (self.api_key, *self.headers.values()) if s and isinstance(s, Secret)]
+
     def all_headers(self) -> dict[str, str]:
         """Every header to send, secrets in the clear: for the wire only, never for a log or a file."""
         plain = {k: v.reveal() if isinstance(v, Secret) else v for k, v in self.headers.items()}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config.model import BenchmarkConfig
+from ..config.secrets import hideable
 from ..config.target import TargetConfig
 from ..domain.endpoint import Endpoint
 from ..domain.errors import ConfigError, TargetError
@@ -194,6 +195,14 @@ def reached(endpoint: Endpoint, kind: str) -> list[Finding]:
         found.append(_warning("tls", "the API key is sent in the clear over http", "use the server's https URL"))
     if endpoint.api_key:
         found.append(_ok("api_key", "the API key was not refused"))
+    if len(hideable(endpoint.secrets())) < len(endpoint.secrets()):
+        found.append(
+            _warning(
+                "api_key",
+                "the API key or a secret header is a short or ordinary word, which is not cut out of logs and files",
+                "nothing to do where it is a placeholder; else use a key of eight characters or more",
+            )
+        )
     if "models" in info:
         length = f", up to {info['max_model_len']} tokens" if info.get("max_model_len") else ""
         found.append(_ok("model", f"the model '{endpoint.model}' is listed{length}"))

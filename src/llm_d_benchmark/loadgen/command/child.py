@@ -15,7 +15,8 @@ from types import TracebackType
 
 import psutil
 
-from ...domain.endpoint import Endpoint, Secret
+from ...config.secrets import hideable
+from ...domain.endpoint import Endpoint
 from ...domain.errors import GeneratorError
 from ..external.process import MARK, ToolProcess, log_tail, redact
 from .messages import HEADERS_ENV, FromGenerator, ToGenerator, decode, encode
@@ -162,8 +163,7 @@ def _cpu(pid: int) -> float:
 
 
 def _secrets(endpoint: Endpoint) -> list[bytes]:
-    values = [endpoint.api_key, *(v for v in endpoint.headers.values() if isinstance(v, Secret))]
-    return [value.reveal().encode() for value in values if value]
+    return [s.reveal().encode() for s in hideable(endpoint.secrets())]
 
 
 async def _copy(stream: asyncio.StreamReader, log: Path, hide: list[bytes]) -> None:

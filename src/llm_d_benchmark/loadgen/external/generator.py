@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...config.load import LoadConfig
-from ...domain.endpoint import Endpoint, Secret
+from ...config.secrets import hideable
+from ...domain.endpoint import Endpoint
 from ...domain.errors import ConfigError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.quantities import parse_duration
@@ -285,8 +286,7 @@ class _StageRun:
 
 def secrets_of(endpoint: Endpoint) -> list[str]:
     """Every secret of an endpoint in the clear, to be hidden in what a tool writes."""
-    found = [endpoint.api_key, *endpoint.headers.values()]
-    return [s.reveal() for s in found if isinstance(s, Secret) and len(s)]
+    return [s.reveal() for s in hideable(endpoint.secrets())]
 
 
 def scrub(folder: Path, hide: Sequence[str]) -> None:
