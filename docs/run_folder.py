@@ -65,10 +65,11 @@ result.json as a tidy one, `.events()` the events.
 ## Several machines
 
 `merge` makes one run folder of the shards of one schedule. Records are linked or copied as they are, so percentiles are
-those of the whole. A stage that its duration bounds has the window all shards share; one that a number of requests bounds
-ends with its last shard. `merged_from` in the manifest says for each shard its run, its host, its clock offset and how late
-after `--start-at` it began; starts more than 50 ms apart are a finding. Machines need clocks in step (NTP); what their
-clocks differ by is not measured. `missing_shards` names what is not there, and the result is then `partial`.
+those of the whole. Time series are those of the first shard that has some, as all watch the same server. A stage that
+its duration bounds has the window all shards share; one that a number of requests bounds ends with its last shard.
+`merged_from` in the manifest says for each shard its run, its host, its clock offset and how late after `--start-at` it
+began; starts more than 50 ms apart are a finding. Machines need clocks in step (NTP); what their clocks differ by is
+not measured. `missing_shards` names what is not there, and the result is then `partial`.
 
 ## Versions
 

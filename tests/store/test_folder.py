@@ -162,6 +162,15 @@ async def test_a_quiet_server_does_not_keep_records_from_the_disk(
     await writer.close("ok")
 
 
+async def test_a_damaged_part_is_told_also_where_no_event_was_written(tmp_path: Path) -> None:
+    folder = await written(tmp_path, make_records(100))
+    (folder.path / "records" / "part-00007.parquet").write_bytes(b"PAR1 torn")
+    (folder.path / "events.jsonl").write_text("")
+    result = analyze(run_input(folder, load_resolved(folder.config_text)))
+    assert result.status == "partial"
+    assert "damaged_part" in {f.code for f in result.findings}
+
+
 async def test_a_part_that_is_not_whole_is_left_out_and_told(tmp_path: Path) -> None:
     folder = await written(tmp_path, make_records(100))
     (folder.path / "records" / "part-00007.parquet").write_bytes(b"PAR1 torn")

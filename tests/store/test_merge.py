@@ -10,10 +10,13 @@ import pytest
 from llm_d_benchmark.analyze.run import analyze
 from llm_d_benchmark.config.layers import load_resolved
 from llm_d_benchmark.domain.errors import ConfigError
+from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.records import Records
-from llm_d_benchmark.domain.result import RunResult
+from llm_d_benchmark.domain.result import Measured, RunResult
+from llm_d_benchmark.domain.samples import Samples, Series
 from llm_d_benchmark.store.folder import RunFolder, run_input
 from llm_d_benchmark.store.merge import merge
+from llm_d_benchmark.store.samples import write_samples
 from tests.store.test_folder import written
 from tests.support.records import make_records
 
@@ -46,6 +49,16 @@ async def test_the_merged_metrics_are_those_of_the_whole(tmp_path: Path) -> None
     assert {w.worker for w in merged.validity.workers} == {"0/0", "1/0", "2/0"}
 
 
+async def test_a_part_of_the_shards_is_held_against_its_part_of_the_rate(tmp_path: Path) -> None:
+    folders = await shards(tmp_path, make_records(600, rate=30.0), 3)
+    one, two = folders[0], RunFolder.open(await merge_(folders[:2], tmp_path / "m"))
+    (planned,) = {e.data["load"]["rate"] for e in one.events if e.type is EventType.STAGE_START}
+    for folder, share in ((one, 1 / 3), (two, 2 / 3)):
+        result = result_of(folder)
+        assert result.stages[0].metrics.requested_rate == Measured(planned * share, "requests/s")
+        assert "rate_not_reached" not in {f.code for f in result.findings}
+
+
 async def merge_(folders: list[RunFolder], output: Path) -> Path:
     import asyncio
 
@@ -59,6 +72,22 @@ async def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert list(merged.missing_shards) == [1]
     assert merged.status == "partial"
     assert set(RunFolder.open(path).manifest["merged_from"]) == {"0", "2"}
+
+
+async def test_time_series_are_those_of_one_shard_and_a_finding_says_where_the_others_are(tmp_path: Path) -> None:
+    """All shards watch one server: its totals would count twice."""
+    folders = await shards(tmp_path, make_records(90), 3)
+    for folder in folders[1:]:
+        (folder.path / "samples").mkdir()
+        series = Series("http://server/metrics", "vllm:num_requests_running")
+        rows = [(i * 1_000_000_000, series, 1.0) for i in range(5)]
+        write_samples(Samples.from_rows(rows), folder.path / "samples" / "part-00001.parquet")
+    merged = RunFolder.open(await merge_(folders, tmp_path / "m"))
+    assert sum(map(len, merged.samples())) == 5
+    assert "samples/shard-001-part-00001.parquet" in merged.manifest["files"]
+    (finding,) = [e.data for e in merged.events if e.data.get("code") == "samples_of_one_shard"]
+    assert "shard 1" in finding["message"]
+    assert str(folders[2].path) in finding["advice"]
 
 
 async def test_what_is_no_set_of_shards_is_refused(tmp_path: Path) -> None:

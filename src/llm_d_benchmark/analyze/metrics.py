@@ -248,15 +248,15 @@ def _goodput_fraction(v: View) -> Scalar:
 
 
 def _requested_rate(v: View) -> Scalar:
-    """The rate of the plan; where that changes over time, or is shared by models, the requests scheduled inside the
-    window."""
+    """The rate of the plan, as far as it is this run's; where that changes over time, or is shared by models, the requests
+    scheduled inside the window."""
     w = v.window
     if not w.open_loop:
         return Absent(CLOSED)
     if (v.table["turn"] > 0).any():
         return Absent("only the first request of a conversation has its time; the others follow the answers")
     if v.whole and w.rate is not None and w.arrival not in ("trace", "ramp", "steps", "spikes"):
-        return Measured(w.rate, "requests/s")
+        return Measured(w.rate * w.share, "requests/s")
     return _per_second(float(v.table.within("scheduled", w.start, w.end).sum()), v, "requests/s")
 
 

@@ -26,6 +26,7 @@ class StageWindow:
         position: of the load generator in the configuration; None where the events do not tell.
         told: what an external tool itself says of the stage, see ``EventType.STAGE_END``.
         known: what is known of the tool that makes it measure otherwise, by cause.
+        share: the part of the planned load that is this run's: of one shard of several, or where shards are missing.
     """
 
     index: int
@@ -37,6 +38,7 @@ class StageWindow:
     told: Mapping[str, Any] = field(default_factory=dict)
     position: int | None = None
     known: Mapping[str, str] = field(default_factory=dict)
+    share: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -85,7 +87,14 @@ def stage_windows(run: RunInput) -> list[StageWindow]:
     open_ended = {i for i in starts if len(ends.get(i, ())) < len(starts[i])}
     seen = _last_times(run, open_ended) if open_ended else {}
     found = [_window(i, starts.get(i, []), ends.get(i, []), seen.get(i)) for i in sorted(starts.keys() | ends.keys())]
-    return [replace(w, position=positions.get(w.index)) for w in found]
+    share = _share(run)
+    return [replace(w, position=positions.get(w.index), share=share) for w in found]
+
+
+def _share(run: RunInput) -> float:
+    present = len(run.manifest.get("merged_from") or ()) or 1
+    count = int((run.manifest.get("shard") or {}).get("count", 1))
+    return present / max(count, present + len(run.missing_shards))
 
 
 def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None) -> StageWindow:

@@ -112,6 +112,10 @@ class RunFolder:
     def part_files(self) -> list[Path]:
         return sorted((self.path / "records").glob("*.parquet"))
 
+    @property
+    def sample_files(self) -> list[Path]:
+        return sorted((self.path / SAMPLES).glob("*.parquet"))
+
     def parts(self) -> Iterator[Records]:
         """The records in batches of bounded size; parts that are not whole are left out (see ``damage``).
 
@@ -129,7 +133,7 @@ class RunFolder:
         Raises:
             StoreError: a part is damaged inside.
         """
-        for path in sorted((self.path / SAMPLES).glob("*.parquet")):
+        for path in self.sample_files:
             if path not in self.damage:
                 yield from read_samples(path)
 
@@ -137,7 +141,7 @@ class RunFolder:
     def damage(self) -> Mapping[Path, str]:
         """Parts that are no whole Parquet files, and why."""
         found = {}
-        for path in (*self.part_files, *sorted((self.path / SAMPLES).glob("*.parquet"))):
+        for path in (*self.part_files, *self.sample_files):
             try:
                 check_whole(path)
             except StoreError as error:
@@ -173,11 +177,12 @@ class RunFolder:
 def run_input(folder: RunFolder, config: BenchmarkConfig) -> RunInput:
     """The folder as an analysis takes it."""
     missing = folder.manifest.get("missing_shards", [])
+    last = folder.events[-1].time if folder.events else 0
     return RunInput(
         run_id=folder.run_id,
         manifest=folder.manifest,
         config=config,
-        events=[*folder.events, *(_damage_finding(m).event(folder.events[-1].time) for m in folder.damage.values())],
+        events=[*folder.events, *(_damage_finding(m).event(last) for m in folder.damage.values())],
         parts=folder.parts,
         samples=folder.samples,
         complete=folder.complete and not missing and not folder.damage,

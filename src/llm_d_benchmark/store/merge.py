@@ -13,7 +13,7 @@ from typing import Any
 from ..domain.errors import ConfigError, StoreError
 from ..domain.events import Event, EventType, Finding, Severity
 from .folder import RunFolder
-from .writer import RunWriter
+from .writer import SAMPLES, RunWriter
 
 START_TOLERANCE_NS = 50_000_000
 
@@ -22,7 +22,8 @@ def merge(folders: Sequence[RunFolder], output: Path) -> Path:
     """Make one run folder from the shards of one schedule.
 
     A stage that its duration bounds has the window that all shards share; one that a number of requests bounds ends
-    with its last shard. Missing shards are named in the manifest.
+    with its last shard. Missing shards are named in the manifest. Time series are taken from one shard, as all of them
+    watch the same server.
 
     Raises:
         ConfigError: the folders are not shards of one run.
@@ -31,7 +32,7 @@ def merge(folders: Sequence[RunFolder], output: Path) -> Path:
     shards = _shards(folders)
     count = int(folders[0].manifest["shard"]["count"])
     missing = [i for i in range(count) if i not in shards]
-    first = shards[min(shards)]
+    first = next(iter(shards.values()))
     manifest = {k: v for k, v in first.manifest.items() if k not in ("run_id", "status", "host", "files", "ended")}
     manifest.update(
         shard={"index": 0, "count": 1},
@@ -53,10 +54,10 @@ def merge(folders: Sequence[RunFolder], output: Path) -> Path:
         command=shlex.join(["llm-d-benchmark", "merge", *(str(f.path) for f in folders)]),
     )
     writer = RunWriter.create(output, name="merged", config_yaml=first.config_text, manifest=manifest)
-    for index, folder in sorted(shards.items()):
+    for index, folder in shards.items():
         for part in folder.part_files:
             _link(part, writer.path / "records" / f"shard-{index:03}-{part.name}")
-    for event in _events(shards, missing):
+    for event in [*_samples(shards, writer.path / SAMPLES), *_events(shards, missing)]:
         writer.event(event)
     whole = not missing and all(f.complete for f in shards.values())
     asyncio.run(writer.close("ok" if whole else "partial"))
@@ -84,7 +85,7 @@ def _shards(folders: Sequence[RunFolder]) -> dict[int, RunFolder]:
             raise ConfigError(f"the folders differ in their {what}: they are not shards of one run")
     if len({f.manifest["shard"]["count"] for f in folders}) > 1:
         raise ConfigError("the folders are shards of different numbers of parts")
-    return shards
+    return dict(sorted(shards.items()))
 
 
 def _start_lateness(folder: RunFolder) -> float | None:
@@ -104,12 +105,32 @@ def _link(source: Path, target: Path) -> None:
             raise StoreError(f"cannot copy {source} to {target}: {error.strerror or error}") from error
 
 
+def _samples(shards: Mapping[int, RunFolder], to: Path) -> list[Event]:
+    """Link the time series of the first shard that has some; a finding where others have some too."""
+    having = [i for i, f in shards.items() if f.sample_files]
+    if not having:
+        return []
+    index, *others = having
+    to.mkdir()
+    for part in shards[index].sample_files:
+        _link(part, to / f"shard-{index:03}-{part.name}")
+    if not others:
+        return []
+    finding = Finding(
+        "samples_of_one_shard",
+        Severity.INFO,
+        f"the time series of server, host and GPU are those that shard {index} collected",
+        f"what the other shards collected is in {', '.join(str(shards[i].path) for i in others)}",
+    )
+    return [finding.event(min((e.time for e in shards[index].events), default=0))]
+
+
 def _events(shards: Mapping[int, RunFolder], missing: Sequence[int]) -> list[Event]:
     starts: dict[int, list[Event]] = {}
     ends: dict[int, list[Event]] = {}
     rest: list[Event] = []
     seen: set[str] = set()
-    for index, folder in sorted(shards.items()):
+    for index, folder in shards.items():
         for event in folder.events:
             if event.type is EventType.STAGE_START:
                 starts.setdefault(event.data["stage"], []).append(event)
