@@ -22,6 +22,7 @@ from llm_d_benchmark.domain.errors import BenchmarkError, ConfigError, Generator
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.records import MISSING, Records, Status
 from llm_d_benchmark.domain.schedule import Session, Shard, Stage
+from llm_d_benchmark.loadgen.native.body import request_head
 from llm_d_benchmark.loadgen.native.generator import NativeLoadGenerator
 from llm_d_benchmark.loadgen.native.roundtrip import idle_round_trip
 from tests.loadgen.fakes import Ran, Sessions, Stages, closed, collect, make_job, open_loop, run
@@ -198,6 +199,12 @@ def test_tls_with_a_ca_file_without_and_unverified(tmp_path: Path) -> None:
                 Endpoint(server.url, server.model, tls=Tls(ca_file=str(tmp_path / "missing.pem"))),
                 closed(1, num_requests=1),
             )
+
+
+def test_a_header_of_ones_own_replaces_the_default_in_any_case() -> None:
+    head = request_head(Endpoint("http://h:1", "m", headers={"user-agent": "mine", "HOST": "other"}), "/v1/x")
+    assert [head.lower().count(name) for name in (b"user-agent:", b"host:")] == [1, 1]
+    assert b"\r\nHOST: other\r\n" in head
 
 
 def test_headers_with_line_breaks_are_refused() -> None:

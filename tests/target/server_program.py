@@ -2,9 +2,11 @@
 
 python server_program.py --port P [--model M] [--key K] [--mode MODE] [--pids FILE] [--delay S] [--cert PEM]
 MODE: ok | die (at start) | hang (never ready) | stubborn (ignores SIGTERM) | children (two, one a daemon that left)
+      | gzip (whatever is asked for)
 """
 
 import argparse
+import gzip
 import json
 import os
 import signal
@@ -28,6 +30,8 @@ def handler(options):
 
         def reply(self, status, body, kind="application/json", extra=()):
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            if options.mode == "gzip":
+                data, extra = gzip.compress(data), [*extra, ("Content-Encoding", "gzip")]
             self.send_response(status)
             for name, value in (("Content-Type", kind), ("Content-Length", str(len(data))), *extra):
                 self.send_header(name, value)

@@ -94,6 +94,34 @@ async def test_openai_api_key_is_the_default(serve: Serve, monkeypatch: pytest.M
     assert (await attach(url=url)).model == "tiny"
 
 
+async def test_a_server_that_compresses_whatever_is_asked_for(serve: Serve) -> None:
+    endpoint = await attach(url=serve("--mode", "gzip"))
+    assert endpoint.model == "tiny"
+    assert endpoint.info["server"] == "vLLM 1.2.3"
+
+
+async def test_a_header_of_ones_own_replaces_the_key_in_any_case(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "another")
+    monkeypatch.setenv("MINE", "Bearer abc")
+    endpoint = await attach(url=serve("--key", "abc"), headers={"authorization": {"env": "MINE"}})
+    assert endpoint.all_headers() == {"authorization": "Bearer abc"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"headers": {"X-Tenant": {"env": "ODD"}}}, {"api_key": {"env": "ODD"}}, {"api_key": {"file": "odd"}}],
+)
+async def test_a_secret_that_no_header_can_hold_is_said_without_it(
+    block: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ODD", "geheim→123")
+    (tmp_path / "odd").write_text("geheim\n123\n")
+    with pytest.raises(ConfigError, match=r"spec.target.existing.\w+.*: a header holds one line") as caught:
+        await attach(url="http://127.0.0.1:1", **block)
+    assert "geheim" not in f"{caught.value.message} {caught.value.advice}"
+
+
 async def test_a_secret_that_is_not_there_is_a_mistake_of_configuration() -> None:
     with pytest.raises(ConfigError, match="NOT_SET_ANYWHERE"):
         await attach(url="http://127.0.0.1:1", api_key={"env": "NOT_SET_ANYWHERE"})

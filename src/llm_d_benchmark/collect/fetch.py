@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
-from ..domain.endpoint import Endpoint
+from ..domain.endpoint import Endpoint, headers_over
 from .api import CollectError
 
 MAX_BYTES = 64 * 2**20
@@ -60,7 +60,8 @@ class Fetcher:
             CollectError: no such answer came.
         """
         own = urlsplit(url).hostname == self._endpoint.host
-        headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **(self._endpoint.all_headers() if own else {})}
+        defaults = {"Accept": "*/*", "Accept-Encoding": "gzip"}
+        headers = headers_over(self._endpoint.all_headers() if own else {}, defaults)
         return await _aside(lambda: _open(self._opener(own), url, headers, timeout_s))
 
     def _opener(self, own: bool) -> OpenerDirector:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from .fields import Model, Seconds
-from .target import HeaderValue, SecretSource
+from .target import HeaderName, HeaderValue, SecretSource
 
 
 def _metrics_url(url: str) -> str:
@@ -52,7 +52,7 @@ class PrometheusConfig(Model):
     bearer_token: SecretSource | None = Field(None, description="sent as Authorization: Bearer")
     username: str | None = Field(None, description="of a server that wants a user name and a password")
     password: SecretSource | None = Field(None, description="the password to it")
-    headers: dict[str, HeaderValue] = Field(
+    headers: dict[HeaderName, HeaderValue] = Field(
         {}, description="sent with every query, such as {X-Scope-OrgID: tenant}; secrets as {env: NAME}"
     )
     ca_file: str | None = Field(None, description="certificates to verify an https server with")

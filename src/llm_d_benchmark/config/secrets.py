@@ -14,7 +14,7 @@ from ..domain.endpoint import Secret
 from ..domain.errors import ConfigError
 from .paths import Path as KeyPath
 from .paths import format_path
-from .target import SecretSource, TargetConfig
+from .target import SecretSource, TargetConfig, header_text
 from .tree import Node
 
 DEFAULT_KEY = "OPENAI_API_KEY"
@@ -110,9 +110,9 @@ def resolve_api_key(source: SecretSource | None, key: str, *, env: Mapping[str, 
         ConfigError: see ``resolve_secret``.
     """
     if source is not None:
-        return resolve_secret(source, key, env=env)
+        return _sendable(resolve_secret(source, key, env=env), key)
     value = (os.environ if env is None else env).get(DEFAULT_KEY, "").strip()
-    return Secret(value) if value else None
+    return _sendable(Secret(value), DEFAULT_KEY) if value else None
 
 
 def resolve_headers(
@@ -123,10 +123,20 @@ def resolve_headers(
     Raises:
         ConfigError: see ``resolve_secret``.
     """
-    return {
-        name: value if isinstance(value, str) else resolve_secret(value, f"{key}.{format_path([name])}", env=env)
-        for name, value in headers.items()
-    }
+    found: dict[str, str | Secret] = {}
+    for name, value in headers.items():
+        its = f"{key}.{format_path([name])}"
+        found[name] = value if isinstance(value, str) else _sendable(resolve_secret(value, its, env=env), its)
+    return found
+
+
+def _sendable(secret: Secret, key: str) -> Secret:
+    """The secret, where a header can hold it; ConfigError otherwise."""
+    try:
+        header_text(secret.reveal())
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}; this secret is something else", advice="is it the right one?") from None
+    return secret
 
 
 def require_secrets(target: TargetConfig, *, env: Mapping[str, str] | None = None) -> None:
@@ -136,16 +146,17 @@ def require_secrets(target: TargetConfig, *, env: Mapping[str, str] | None = Non
         ConfigError: see ``resolve_secret``.
     """
     for key, source in _named(target):
-        resolve_secret(source, key, env=env)
+        _sendable(resolve_secret(source, key, env=env), key)
 
 
 def secrets_of(target: TargetConfig, *, env: Mapping[str, str] | None = None) -> tuple[Secret, ...]:
     """Every secret that a target names and that is there, so that it can be kept out of logs and files."""
-    found = [resolve_api_key(None, "", env=env)]
-    for key, source in _named(target):
+    sources = [(DEFAULT_KEY, SecretSource(env=DEFAULT_KEY)), *_named(target)]
+    found: list[Secret] = []
+    for key, source in sources:
         with suppress(ConfigError):  # the target itself says so, with advice, when it is opened
             found.append(resolve_secret(source, key, env=env))
-    return tuple(dict.fromkeys(s for s in found if s))
+    return tuple(dict.fromkeys(found))
 
 
 def hideable(secrets: Iterable[Secret]) -> list[Secret]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -41,8 +42,24 @@ def _server_url(url: str) -> str:
     return url
 
 
+def _header_name(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError(f"'{name}' is no name of a header: letters, digits and - without spaces")
+    if name.lower() in ("content-length", "transfer-encoding"):
+        raise ValueError(f"{name} follows from each request's body and cannot be set")
+    return name
+
+
+def header_text(value: str) -> str:
+    """A header's value as it is; raises ValueError, without the value, where HTTP does not allow it."""
+    if re.search(r"[^\t -~\xa0-\xff]", value):
+        raise ValueError("a header holds one line of printable Latin-1 characters, and nothing else")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[
-    Annotated[str, Tag("text")] | Annotated[SecretSource, Tag("secret")],
+    Annotated[str, AfterValidator(header_text), Tag("text")] | Annotated[SecretSource, Tag("secret")],
     Discriminator(lambda value: "secret" if isinstance(value, Mapping | SecretSource) else "text"),
 ]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
@@ -55,7 +72,7 @@ class ExistingTargetConfig(Model):
     url: ServerUrl = Field(description="base URL, with or without /v1, e.g. http://localhost:8000")
     model: str | None = Field(None, description="default: the first model the server lists")
     api_key: SecretSource | None = Field(None, description="default: OPENAI_API_KEY where it is set")
-    headers: dict[str, HeaderValue] = Field({}, description="sent with every request; secrets as {env: NAME}")
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="sent with every request; secrets as {env: NAME}")
     ca_file: str | None = Field(None, description="certificates to trust, PEM; default: the system's")
     verify_tls: bool = Field(True, description="false accepts any certificate")
     tokenizer: str | None = Field(None, description="folder with tokenizer.json for exact lengths ([tokenizers] extra)")

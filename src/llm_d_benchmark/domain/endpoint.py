@@ -86,6 +86,10 @@ class Endpoint:
     def all_headers(self) -> dict[str, str]:
         """Every header to send, secrets in the clear: for the wire only, never for a log or a file."""
         plain = {k: v.reveal() if isinstance(v, Secret) else v for k, v in self.headers.items()}
-        if self.api_key:
-            plain.setdefault("Authorization", f"Bearer {self.api_key.reveal()}")
-        return plain
+        return headers_over(plain, {"Authorization": f"Bearer {self.api_key.reveal()}"} if self.api_key else {})
+
+
+def headers_over(headers: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """``defaults`` with ``headers`` in their place, whose names may be in another case."""
+    given = {name.lower() for name in headers}
+    return {k: v for k, v in defaults.items() if k.lower() not in given} | dict(headers)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import socket
 import ssl
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..domain.endpoint import Endpoint, Tls
+from ..domain.endpoint import Endpoint, Tls, headers_over
 from ..domain.errors import TargetError
 
 CONNECT_S = 4.0
@@ -131,14 +132,23 @@ class Http:
         headers = {"Accept": "*/*", "Connection": "keep-alive" if self._keep_alive else "close"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        connection.request(method, prefix + path, body, headers | self.endpoint.all_headers())
+        connection.request(method, prefix + path, body, headers_over(self.endpoint.all_headers(), headers))
         response = connection.getresponse()
-        text = response.read().decode("utf-8", "replace")
+        text = _inflated(response.read(), response.headers.get("Content-Encoding", "")).decode("utf-8", "replace")
         try:
             parsed = json.loads(text)
         except ValueError:
             parsed = None
         return Reply(response.status, {k.title(): v for k, v in response.headers.items()}, text, parsed)
+
+
+def _inflated(body: bytes, encoding: str) -> bytes:
+    """Some servers, and proxies before them, compress whatever they are asked for."""
+    bits = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}.get(encoding.lower())
+    try:
+        return zlib.decompress(body, bits) if bits and body else body
+    except zlib.error as error:
+        raise ValueError(f"its content is not {encoding}: {error}") from None
 
 
 class _ConnectTimeoutError(OSError):

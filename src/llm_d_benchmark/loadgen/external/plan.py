@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ...config.fields import Model
 from ...config.load import PROCESSES, Length, LoadConfig, Shape, StageConfig, load_of
-from ...domain.endpoint import Endpoint, Secret
+from ...domain.endpoint import Endpoint, Secret, headers_over
 from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
 from ...domain.schedule import Load, Stage
@@ -127,9 +127,7 @@ def label(load: Mapping[str, Any]) -> str:
 def secret_headers(endpoint: Endpoint) -> dict[str, str]:
     """Headers that must not be in a command line or a file: the API key, and those marked as secret."""
     secret = {k: v.reveal() for k, v in endpoint.headers.items() if isinstance(v, Secret)}
-    if endpoint.api_key:
-        secret.setdefault("Authorization", f"Bearer {endpoint.api_key.reveal()}")
-    return secret
+    return headers_over(secret, {"Authorization": f"Bearer {endpoint.api_key.reveal()}"} if endpoint.api_key else {})
 
 
 def plain_headers(endpoint: Endpoint) -> dict[str, str]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ...domain.endpoint import Endpoint
+from ...domain.endpoint import Endpoint, headers_over
 from ...domain.errors import ConfigError
 from ...domain.schedule import Message, Prompt, Turn
 
@@ -20,13 +20,13 @@ SESSION_TOKEN = b"x-session-token"
 def request_head(endpoint: Endpoint, path: str) -> bytes:
     """Request line and headers up to the value of Content-Length, which ``envelope`` completes."""
     url = urlsplit(endpoint.url)
-    headers = {
+    defaults = {
         "Host": url.netloc.rpartition("@")[2],
         "User-Agent": "llm-d-benchmark",
         "Accept": "*/*",
         "Content-Type": "application/json",
-        **endpoint.all_headers(),
     }
+    headers = headers_over(endpoint.all_headers(), defaults)
     for name, value in headers.items():
         if "\r" in name + value or "\n" in name + value:
             raise ConfigError(f"header '{name}' holds a line break")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 
-from ...domain.endpoint import Endpoint
+from ...domain.endpoint import Endpoint, headers_over
 from .connection import Connection, monotonic_ns
 from .pool import ConnectError, Pool
 
@@ -54,6 +54,7 @@ async def idle_round_trip(endpoint: Endpoint) -> float | None:
 
 def _request(endpoint: Endpoint) -> bytes:
     """GET /health: the cheapest thing such servers answer; a 404 is as good a round trip."""
-    lines = ["GET /health HTTP/1.1", f"Host: {endpoint.host}:{endpoint.port}", "Accept: */*"]
-    lines += [f"{k}: {v}" for k, v in endpoint.all_headers().items()]
+    defaults = {"Host": f"{endpoint.host}:{endpoint.port}", "Accept": "*/*"}
+    headers = headers_over(endpoint.all_headers(), defaults)
+    lines = ["GET /health HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
