@@ -41,8 +41,13 @@ def on_start(stage: int, sessions: list[dict[str, Any]], config: dict[str, Any])
     while MODE == "idle_in_stage":
         say("progress")
         time.sleep(0.2)
-    say("sent", requests=[s["request_id"] for s in sessions], times=[time.time_ns()] * len(sessions))
-    if MODE == "dies_in_stage":
+    at = int(time.time()) if MODE == "sent_in_seconds" else time.time_ns()
+    say("sent", requests=[s["request_id"] for s in sessions], times=[at] * len(sessions))
+    if MODE == "dies_in_a_turn":  # of every session the first two turns are under way, and one is done
+        say("sent", requests=[s["request_id"] + 1 for s in sessions], times=[at] * len(sessions))
+        failed = {"status": "failed", "error_class": "connect", "first_token": None, "last_token": None}
+        say("records", rows=rows_of(sessions[:1], {**failed, "chunk_times": [], "sent": at}))
+    if MODE in ("dies_in_stage", "dies_in_a_turn", "sent_in_seconds"):
         log("boom: out of file handles")
         os._exit(4)
     if MODE == "killed_in_stage":
@@ -65,7 +70,8 @@ def on_start(stage: int, sessions: list[dict[str, Any]], config: dict[str, Any])
     if config.get("twice"):
         say("records", rows=rows)
     say("progress", chunks=2 * len(rows), lag={"p50_us": 10, "p99_us": 20, "max_us": 3000, "ticks": 90})
-    say("stage_end", stage=stage, load_end=time.time_ns(), end=time.time_ns(), reason="exhausted")
+    end = int(time.time()) if MODE == "ends_in_seconds" else time.time_ns()
+    say("stage_end", stage=stage, load_end=end, end=end, reason="exhausted")
 
 
 def main() -> None:
@@ -90,6 +96,8 @@ def main() -> None:
                 say("ready", protocol=protocol, name="fake", version="1", capabilities=config.get("can", ALL), cores=2)
             case "stage":
                 stage, sessions = message["stage"], []
+                if MODE == "ends_at_once":
+                    say("stage_end", stage=stage, load_end=time.time_ns(), end=time.time_ns(), reason="exhausted")
                 say("credit", stage=stage, sessions=config.get("credit", 100))
                 if MODE != "never_ready":
                     say("stage_ready", stage=stage)

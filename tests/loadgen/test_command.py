@@ -18,7 +18,7 @@ from llm_d_benchmark.domain.endpoint import Endpoint, Secret
 from llm_d_benchmark.domain.errors import ConfigError, GeneratorError
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.records import MISSING, RECORD_COLUMNS
-from llm_d_benchmark.domain.schedule import Stage
+from llm_d_benchmark.domain.schedule import Stage, Turn
 from llm_d_benchmark.loadgen.command import messages
 from llm_d_benchmark.loadgen.command.generator import CommandLoadGenerator
 from tests.loadgen.fakes import Ran, Sessions, Stages, closed, collect, make_job, open_loop
@@ -70,6 +70,8 @@ def test_what_the_tool_knows_is_filled_in(tmp_path: Path) -> None:
         ("newer", ["llm-d-benchmark.loadgen/9", "not 'llm-d-benchmark.loadgen/1'"]),
         ("silent", ["did not say it is ready within 1 s"]),
         ("never_ready", ["not ready for stage 0 within 1 s"]),
+        ("ends_at_once", ["broke the protocol", "'load_end' before the stage was started"]),
+        ("sent_in_seconds", ["request 0: 'sent' lies outside the stage; times are nanoseconds", "boom"]),
     ],
 )
 def test_one_that_never_measures_anything(mode: str, says: list[str], tmp_path: Path) -> None:
@@ -101,6 +103,28 @@ def test_one_that_fails_in_a_stage_keeps_what_was_sent(mode: str, says: list[str
     (end,) = ran.of(EventType.STAGE_END)
     assert end["reason"] == "interrupted"
     assert sum(i["cancelled"] for i in ran.of(EventType.INTERVAL)) == 6
+
+
+def test_one_that_dies_in_a_conversation_keeps_every_turn_that_was_sent(tmp_path: Path) -> None:
+    native = {"command": [sys.executable, str(PROGRAM), "dies_in_a_turn"]}
+
+    async def go() -> Ran:
+        sessions = Sessions(turns=[Turn("one", input_asked=1, output_asked=4)] * 3, count=2)
+        source = Stages(closed(2, num_requests=6))
+        return await collect(CommandLoadGenerator().run(make_job(ENDPOINT, source, sessions, tmp_path,
+                                                                 config={"native": native})))  # fmt: skip
+
+    ran = asyncio.run(go())
+    assert "ended with exit code 4" in failure(ran)
+    found = sorted(zip(ran.records.ints("request_id").tolist(), ran.labels("status"), strict=True))
+    assert found == [(0, "failed"), (1, "cancelled"), (3, "cancelled"), (4, "cancelled")]
+    assert ran.of(EventType.INTERVAL)[-1]["in_flight"] == 0
+
+
+def test_the_end_of_a_stage_is_told_in_nanoseconds(tmp_path: Path) -> None:
+    ran = run("ends_in_seconds", tmp_path)
+    assert "'load_end' lies outside the stage; times are nanoseconds" in failure(ran)
+    assert ran.labels("status") == ["ok"] * 6
 
 
 @pytest.mark.parametrize("credit", [2, 100], ids=["waits for credit", "has it all"])

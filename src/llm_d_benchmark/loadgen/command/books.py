@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from ...domain.events import Event, EventType
 from ...domain.records import Records, Status
 from ...domain.schedule import Session, Stage, Turn
-from .messages import LagInfo, Progress, Row, SentNote
+from .messages import LagInfo, Progress, Row, SentNote, StageEnd
 
 _SLACK_NS = 1_000_000_000
 """Two readings of the wall clock may differ by milliseconds on a busy machine; a wrong unit is off by far more."""
@@ -68,14 +69,21 @@ class Books:
             self._open[session.first_request_id + turn] = _Request(session, turn)
             self.longest_think_s = max(self.longest_think_s, session.turns[turn].think_s)
 
-    def sent(self, note: SentNote) -> None:
+    def sent(self, note: SentNote, now: int) -> None:
+        """Requests that have left; ``now`` is the epoch time at which it said so."""
         if len(note.requests) != len(note.times):
             raise ValueError(f"sent: {len(note.requests)} requests, but {len(note.times)} times")
         for number, at in zip(note.requests, note.times, strict=True):
             request = self._known(number)
             if request.sent is not None:
                 raise ValueError(f"sent: request {number} was sent before")
+            with _about(number):
+                self._check_time("sent", at, now)
             self._leaves(request, at)
+
+    def ended(self, end: StageEnd, now: int) -> None:
+        for name in ("load_end", "end"):
+            self._check_time(name, getattr(end, name), now)
 
     def progress(self, progress: Progress) -> None:
         self._counts.chunks += progress.chunks
@@ -84,13 +92,13 @@ class Books:
 
     def records(self, rows: Sequence[Row], now: int) -> Records:
         """The rows as records; ``now`` is the epoch time at which they came."""
-        return Records.from_rows([self._record(row, now) for row in rows])
+        return Records.from_rows([self._reported(row, now) for row in rows])
 
     def abandoned(self, now: int, why: str) -> Records:
         """What was sent and never reported, as cancelled requests."""
         lost = [(number, r.sent) for number, r in self._open.items() if r.sent is not None]
         rows = [Row(number, "cancelled", sent, max(sent, now), error=why) for number, sent in lost]
-        return Records.from_rows([self._record(row, max(row.end, now)) for row in rows])
+        return Records.from_rows([self._closed(row, self._open.pop(row.request_id)) for row in rows])
 
     def interval(self, now: int) -> Event:
         """What happened since the last one."""
@@ -132,18 +140,31 @@ class Books:
         self._counts.sent += 1
         self.in_flight += 1
 
-    def _record(self, row: Row, now: int) -> dict[str, Any]:
+    def _check_time(self, name: str, at: int, now: int) -> None:
+        """Raises ValueError for a time that cannot be of this stage."""
+        if not self._start:
+            raise ValueError(f"'{name}' before the stage was started")
+        if not min(self._start, now) - _SLACK_NS <= at <= now + _SLACK_NS:
+            raise ValueError(f"'{name}' lies outside the stage; times are nanoseconds since 1970")
+
+    def _reported(self, row: Row, now: int) -> dict[str, Any]:
+        """The record of a row, and the end of the session where it is not ok: its later turns will not come."""
         request = self._known(row.request_id)
-        try:
-            _check(row, self._start - _SLACK_NS, now + _SLACK_NS, self._stage.streaming)
-        except ValueError as error:
-            raise ValueError(f"request {row.request_id}: {error}") from None
+        with _about(row.request_id):
+            self._check_time("sent", row.sent, now)
+            _check(row, now + _SLACK_NS, self._stage.streaming)
         if request.sent is None:
             self._leaves(request, row.sent)
         del self._open[row.request_id]
-        if row.status != "ok":  # the session is over: its later turns will not come
-            for number in range(row.request_id + 1, request.session.first_request_id + len(request.session.turns)):
-                self._open.pop(number, None)
+        if row.status != "ok":
+            session = request.session
+            for number in range(row.request_id + 1, session.first_request_id + len(session.turns)):
+                later = self._open.get(number)
+                if later is not None and later.sent is None:
+                    del self._open[number]
+        return self._closed(row, request)
+
+    def _closed(self, row: Row, request: _Request) -> dict[str, Any]:
         self.in_flight -= 1
         self.active = time.monotonic()
         session, turn = request.session, request.session.turns[request.turn]
@@ -197,10 +218,17 @@ def _asked(turn: Turn) -> dict[str, int | None]:
     return {"input_asked": turn.input_asked, "output_asked": turn.output_asked}
 
 
-def _check(row: Row, earliest: int, latest: int, streaming: bool) -> None:
+@contextmanager
+def _about(number: int) -> Iterator[None]:
+    """Names the request in what is said against it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"request {number}: {error}") from None
+
+
+def _check(row: Row, latest: int, streaming: bool) -> None:
     """Raises ValueError for a row that contradicts itself or its stage."""
-    if not earliest <= row.sent <= latest:
-        raise ValueError("'sent' lies outside the stage; times are nanoseconds since 1970")
     if row.end > latest:
         raise ValueError("'end' lies in the future; times are nanoseconds since 1970")
     if row.ready is not None and row.ready > row.sent:

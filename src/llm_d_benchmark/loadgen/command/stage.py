@@ -152,7 +152,7 @@ class StageRun:
                     if message.stage == self._stage.index:
                         self._feed.credit(message.sessions)
                 case SentNote():
-                    self._books.sent(message)
+                    self._books.sent(message, now_ns(self._job))
                 case RecordRows():
                     records = self._books.records(message.rows, now_ns(self._job))
                     if self._meter is not None:
@@ -162,6 +162,7 @@ class StageRun:
                     self._books.progress(message)
                     yield await self._client(message)
                 case StageEnd() if message.stage == self._stage.index:
+                    self._books.ended(message, now_ns(self._job))
                     self._end = message
                 case ErrorNote() if message.fatal:
                     error = await self._child.failure(f"{self._ready.name}: {message.message}")
