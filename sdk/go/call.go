@@ -215,7 +215,7 @@ func (c *Call) row(status string, failure *Failure) row {
 		r.OutputTokens, r.OutputSource = &n, "chunks"
 	}
 	if failure != nil {
-		r.ErrorClass, r.Error = failure.Class, failure.Message[:min(len(failure.Message), 300)]
+		r.ErrorClass, r.Error = failure.Class, clip(failure.Message, 300)
 	}
 	return r
 }

@@ -52,8 +52,7 @@ func serve(generator Generator, in io.Reader, out io.Writer) error {
 		case err := <-ended:
 			current, ended = nil, nil
 			if err != nil {
-				say(map[string]any{"type": "error", "message": err.Error()})
-				return err
+				return fail(say, "%w", err)
 			}
 		case line := <-orders:
 			var o order
@@ -129,8 +128,14 @@ func greet(generator Generator, line []byte, hello *Hello, say func(any)) error 
 
 func fail(say func(any), format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
-	say(map[string]any{"type": "error", "message": err.Error()})
+	say(map[string]any{"type": "error", "message": clip(err.Error(), 2000)})
 	return err
+}
+
+// clip gives so many characters at most: the tool refuses a longer text, whatever it says.
+func clip(text string, most int) string {
+	runes := []rune(text)
+	return string(runes[:min(len(runes), most)])
 }
 
 func read(in io.Reader, orders chan<- []byte, gone chan<- struct{}) {

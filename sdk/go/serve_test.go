@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -154,6 +155,19 @@ func TestAnotherProtocolIsRefused(t *testing.T) {
 	refusal, _ := tool.until("error")
 	if !strings.Contains(refusal.Message, "loadgen/2") {
 		t.Error(refusal.Message)
+	}
+}
+
+type closed struct{ fake }
+
+func (*closed) Open(*Hello) error { return errors.New(strings.Repeat("ä", 5000)) }
+
+func TestALongErrorIsCut(t *testing.T) {
+	tool := start(t, &closed{})
+	tool.say(hello)
+	refusal, _ := tool.until("error")
+	if refusal.Message != strings.Repeat("ä", 2000) {
+		t.Error(len(refusal.Message))
 	}
 }
 
