@@ -273,6 +273,8 @@ def test_a_program_that_is_not_there_is_found_before_the_run(tmp_path: Path) -> 
     assert CommandLoadGenerator().check(LoadConfig(native={"command": ["./mine"], "cwd": str(tmp_path)})) != []
     script.chmod(0o755)
     assert CommandLoadGenerator().check(LoadConfig(native={"command": ["./mine"], "cwd": str(tmp_path)})) == []
+    (finding,) = CommandLoadGenerator().check(LoadConfig(native={"command": [sys.executable], "cwd": "./no-such"}))
+    assert finding.message == "native.cwd: './no-such' is no folder that is there"
 
 
 def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:

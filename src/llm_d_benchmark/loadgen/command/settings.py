@@ -58,7 +58,11 @@ def findings(config: LoadConfig) -> list[Finding]:
     except ValidationError as error:
         return [Finding("command_settings", Severity.ERROR, text, _ADVICE) for text in _words(error)]
     found = []
-    if not settings.found():
+    if settings.cwd is not None and not Path(settings.cwd).is_dir():
+        text = f"native.cwd: {settings.cwd!r} is no folder that is there"
+        advice = "it is where the generator runs; a relative one starts at the current folder"
+        found.append(Finding("command_cwd", Severity.ERROR, text, advice))
+    elif not settings.found():
         text = f"the generator's program {settings.command[0]!r} is not there or cannot be executed"
         advice = "relative paths start at native.cwd; is it built?"
         found.append(Finding("command_missing", Severity.ERROR, text, advice))
