@@ -17,9 +17,9 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.guidellm.generator import SCENARIO, GuideLLM
+from llm_d_benchmark.loadgen.guidellm.generator import LIGHT, SCENARIO, GuideLLM
 
-from .live import API_KEY, matched, run_live, tool_stage
+from .live import API_KEY, installed_or_skip, matched, run_live, tool_stage
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "guidellm"
 TOOL = GuideLLM()
@@ -198,3 +198,23 @@ def test_it_really_runs_and_a_fifth_of_the_requests_fails(tmp_path: Path) -> Non
     assert np.median(ttft) == pytest.approx(np.median(true_ttft), abs=0.006)
     assert np.median(tpot) == pytest.approx(np.median(true_tpot), rel=0.1)
     assert "0.8.1" in str(result.version)
+
+
+@pytest.mark.generators
+def test_the_light_form_reads_prompts_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the stand-ins as they are here, whichever were installed."""
+    if not installed_or_skip(TOOL).light:
+        pytest.skip("guidellm is installed with torch")
+    for name, text in LIGHT.files.items():
+        module = tmp_path / "standing-in" / name
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "standing-in"))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Say the number {n}.", "output_tokens_count": 4}) + "\n"
+                               for n in range(8)))  # fmt: skip
+    settings = {"concurrency": 2, "num_requests": 8, "endpoint": "completions",
+                "native": {"data": [{"kind": "json_file", "path": str(prompts)}]}}  # fmt: skip
+    records, seen, _ = run_live(TOOL, tmp_path, settings)
+    assert records.labels("status").counts() == {"ok": 8}
+    assert {r.body["prompt"] for r in seen} == {f"Say the number {n}." for n in range(8)}

@@ -52,9 +52,12 @@ if __name__ == "__main__":
     cli()
 '''
 
-_TORCH = '''"""Stands in for torch in a light installation of guidellm, which uses only its data loader."""
+_TORCH = '''"""Stands in for torch in a light installation of guidellm, which uses only its data loader.
 
-from . import utils
+The datasets package asks of whatever it pickles whether it is one of these classes.
+"""
+
+from . import nn, utils
 
 
 class Generator:
@@ -114,6 +117,7 @@ LIGHT = LightInstall(
     ),
     files={
         "torch/__init__.py": _TORCH,
+        "torch/nn/__init__.py": "class Module:\n    pass\n",
         "torch/utils/__init__.py": "from . import data\n",
         "torch/utils/data/__init__.py": _DATA,
         "torch/utils/data/dataset.py": _DATASET,
