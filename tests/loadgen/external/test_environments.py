@@ -141,6 +141,68 @@ def test_the_program_on_path_serves_where_nothing_is_installed(monkeypatch: pyte
     assert found.bin == Path(sys.executable).parent
 
 
+def test_a_link_on_path_leads_to_its_environment_and_a_wrapper_to_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pipx and uv put links on PATH; people put scripts there."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    tool, program = Requirement((), ">=3.11", "pytest"), tmp_path / "pytest"
+    program.symlink_to(Path(sys.executable).parent / "pytest")
+    found = locate("own", tool)
+    assert found is not None
+    assert found.bin == Path(sys.prefix, "bin").resolve()
+    program.unlink()
+    program.write_text("#!/bin/sh\nexec elsewhere\n")
+    program.chmod(0o755)
+    assert locate("own", tool) is None
+
+
+def test_an_interpreter_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    tool, python = Requirement(("tinytool==1",), ">=3.11", "tinytool"), tmp_path / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n")
+    with pytest.raises(GeneratorError, match="bin/python cannot be started: Permission denied"):
+        locate("tiny", tool, tmp_path / "env")
+    python.write_bytes(b"\x7fELF of another machine")
+    python.chmod(0o755)
+    with pytest.raises(GeneratorError, match="bin/python cannot be started: Exec format error"):
+        locate("tiny", tool, tmp_path / "env")
+    python.unlink()
+    python.mkdir()
+    with pytest.raises(GeneratorError, match="bin/python cannot be started"):
+        locate("tiny", tool, tmp_path / "env")
+
+
+def test_an_environment_is_no_checkout(tmp_path: Path) -> None:
+    """Whatever is installed in it: its version would be that of another package."""
+    tool = Requirement(("pytest",), ">=3.11", "-m pkg.run", advice="clone it", checkout="pkg/run.py")
+    with pytest.raises(GeneratorError, match=r"no checkout of tree: it has no pkg/run\.py"):
+        locate("tree", tool, Path(sys.prefix))
+
+
+def test_a_checkout_on_a_machine_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "run.py").write_text("")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = locate("tree", Requirement((), ">=3.11", "-m pkg.run", checkout="pkg/run.py"), tmp_path)
+    assert found is not None
+    assert found.version == "checkout without git"
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLM_D_BENCHMARK_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(
+        GeneratorError, match=r"file/cache \(LLM_D_BENCHMARK_CACHE\) cannot be written: Not a directory"
+    ):
+        install("tiny", Requirement(("tinytool==1",), ">=3.11", "tinytool"), progress=LINES.append)
+    with pytest.raises(GeneratorError, match="cannot be written"):
+        install("own", Requirement((), ">=3.11", "pytest"), source=sys.prefix, progress=LINES.append)
+    assert not remove("tiny")
+    assert locate("tiny", Requirement(("tinytool==1",), ">=3.11", "tinytool")) is None
+
+
 @pytest.mark.parametrize(
     ("version", "specifier", "good"),
     [

@@ -12,13 +12,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...domain.errors import ConfigError, GeneratorError
 from .api import Environment, Requirement
+from .files import disk
 from .interpreters import advice_for, find_interpreter, version_of
 
 CACHE_VARIABLE = "LLM_D_BENCHMARK_CACHE"
@@ -84,7 +85,11 @@ def locate(name: str, requirement: Requirement, path: Path | None = None) -> Env
     if found is not None:
         return found.environment()
     program = shutil.which(requirement.executable) if not requirement.packages else None
-    return None if program is None else existing(name, requirement, Path(program).parent.parent).environment()
+    if program is None:
+        return None
+    with suppress(GeneratorError):  # a script of one's own that starts the program elsewhere
+        return existing(name, requirement, Path(program).resolve().parent.parent).environment()
+    return None
 
 
 def not_there(name: str, requirement: Requirement) -> GeneratorError:
@@ -101,7 +106,9 @@ def existing(name: str, requirement: Requirement, path: Path) -> Installed:
     Raises:
         GeneratorError: the tool is not there.
     """
-    if requirement.checkout is not None and (path / requirement.checkout).exists():
+    if requirement.checkout is not None:
+        if problem := _no_tree(name, requirement, path):
+            raise GeneratorError(problem, advice=requirement.advice)
         return _from_checkout(name, requirement, path)
     python = next((p for p in (path / "bin" / "python", path / "bin" / "python3") if p.exists()), None)
     if python is None:
@@ -140,7 +147,18 @@ def distribution(requirement: Requirement) -> str:
 
 
 def _version(python: Path, package: str) -> str | None:
-    done = subprocess.run([python, "-c", _ASK_VERSION, package], capture_output=True, text=True, check=False)
+    """Version of a package in an environment; None where it is not there.
+
+    Raises:
+        GeneratorError: its interpreter cannot be started.
+    """
+    try:
+        done = subprocess.run([python, "-c", _ASK_VERSION, package], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise GeneratorError(
+            f"{python} cannot be started: {error.strerror or error}",
+            advice="it has to be the Python of an environment that was made on this machine",
+        ) from None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -156,7 +174,7 @@ def install(
 
     Raises:
         ConfigError: the tool has no such form, needs a ``source``, or ``source`` is not of this tool.
-        GeneratorError: no interpreter, or the installation failed.
+        GeneratorError: no interpreter, the cache cannot be written, or the installation failed.
     """
     if light and requirement.light is None:
         raise ConfigError(f"{name} has no light form", advice=f"llm-d-benchmark generators install {name}")
@@ -169,11 +187,13 @@ def install(
         )
     if source is not None and not requirement.checkout:
         found = existing(name, requirement, Path(source).expanduser().absolute())
-        _remember(found)
+        with _cache():
+            _remember(found)
         return found
     if source is not None and not _is_url(source):
         _check_tree(name, requirement, _tree(source))
-    return _make(name, requirement, light, source, progress)
+    with _cache():
+        return _make(name, requirement, light, source, progress)
 
 
 def _make(name: str, requirement: Requirement, light: bool, source: str | None, progress: Progress) -> Installed:
@@ -222,12 +242,17 @@ def _remember(found: Installed) -> None:
 def remove(name: str) -> bool:
     """Remove a tool's environment, never one of its user's own; whether there was any."""
     folder = folder_of(name)
-    with suppress(FileNotFoundError):
-        (folder / _MARKER).unlink()
     if not folder.exists():
         return False
-    shutil.rmtree(folder)
+    with _cache():
+        (folder / _MARKER).unlink(missing_ok=True)
+        shutil.rmtree(folder)
     return True
+
+
+def _cache() -> AbstractContextManager[None]:
+    """Raises GeneratorError where the cache cannot be written."""
+    return disk(f"the cache {cache_dir()} ({CACHE_VARIABLE}) cannot be written")
 
 
 def _step(command: list[str], progress: Progress, name: str) -> None:
@@ -277,21 +302,24 @@ def _check_tree(name: str, requirement: Requirement, tree: Path) -> None:
     """Raises ConfigError where this is no source tree of the tool."""
     if not tree.is_dir():
         raise ConfigError(f"{tree} is neither a folder nor a git URL", advice=requirement.advice)
+    if problem := _no_tree(name, requirement, tree):
+        raise ConfigError(problem, advice=requirement.advice)
+
+
+def _no_tree(name: str, requirement: Requirement, tree: Path) -> str | None:
+    """Why this is no source tree of the tool; None where it is one."""
     assert requirement.checkout is not None
-    if not (tree / requirement.checkout).exists():
-        raise ConfigError(
-            f"{tree} is no checkout of {name}: it has no {requirement.checkout}", advice=requirement.advice
-        )
+    there = (tree / requirement.checkout).exists()
+    return None if there else f"{tree} is no checkout of {name}: it has no {requirement.checkout}"
 
 
 def _commit(checkout: Path) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--tags"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() if done.returncode == 0 else "checkout without git"
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--tags"]
+    with suppress(OSError):  # no git on this machine
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return "checkout without git"
 
 
 def _stand_in(python: Path, files: Any) -> None:

@@ -1,8 +1,9 @@
-"""Finding and reading what a tool wrote."""
+"""Finding and reading what a tool wrote, and what a disk says against writing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,3 +110,14 @@ def lines(path: Path, kind: type[T], *, tool: str) -> Iterator[T]:
                     raise GeneratorError(f"{path}:{number} is not of a result of {tool}: {error}") from None
     except OSError as error:
         raise GeneratorError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def disk(what: str) -> Iterator[None]:
+    """Raises GeneratorError for a disk that is full or cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise GeneratorError(
+            f"{what}: {error.strerror or error}", advice="is there room, and may it be written?"
+        ) from None

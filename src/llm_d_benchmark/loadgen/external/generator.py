@@ -8,7 +8,6 @@ import mmap
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ..api import LoadJob
 from ..native.outcome import OutcomeMeter
 from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, ToolStage
 from .environments import locate, not_there
+from .files import disk
 from .plan import ENVIRONMENT, TIME_LIMIT, without_template
 from .process import ToolProcess, log_tail, redact
 from .stage import as_observed, batches, interval_events, numbered, share, times_of, with_template
@@ -298,17 +298,6 @@ def scrub(folder: Path, hide: Sequence[str]) -> None:
             for needle in (h.encode() for h in hide):
                 while (at := data.find(needle)) >= 0:
                     data[at : at + len(needle)] = b"*" * len(needle)
-
-
-@contextmanager
-def disk(what: str) -> Iterator[None]:
-    """Raises GeneratorError for a disk that is full or cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise GeneratorError(
-            f"{what}: {error.strerror or error}", advice="is there room, and may it be written?"
-        ) from None
 
 
 def time_limit(stage: Stage, job: LoadJob) -> float:
