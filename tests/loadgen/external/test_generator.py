@@ -17,7 +17,7 @@ import pytest
 from llm_d_benchmark.config.load import Length, LoadConfig
 from llm_d_benchmark.domain.endpoint import Endpoint, Secret
 from llm_d_benchmark.domain.errors import GeneratorError
-from llm_d_benchmark.domain.events import EventType
+from llm_d_benchmark.domain.events import EventType, Severity
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
 from llm_d_benchmark.loadgen.external import generator, process
 from llm_d_benchmark.loadgen.external.guard import MARK
@@ -231,6 +231,13 @@ def test_a_tool_that_ends_leaves_no_daemon_behind(tmp_path: Path) -> None:
     ran = run(tmp_path, closed(), native={"child": True})
     assert len(ran.records) == 10
     assert left_over() == []
+
+
+@pytest.mark.parametrize("wrong", ["ten minutes", 0, "-5s", True, float("nan")])
+def test_a_time_limit_that_is_none_is_found_before_the_run(wrong: object) -> None:
+    (finding,) = FakeTool().check(LoadConfig(native={"time_limit": wrong}))
+    assert finding.severity is Severity.ERROR
+    assert finding.message.startswith("native.time_limit: '")
 
 
 def test_the_time_limit(tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ from pathlib import Path
 from ...config.load import LoadConfig
 from ...config.secrets import hideable
 from ...domain.endpoint import Endpoint
-from ...domain.errors import ConfigError, GeneratorError
+from ...domain.errors import GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
-from ...domain.quantities import parse_duration
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
 from ..api import LoadJob
@@ -24,7 +23,7 @@ from ..native.outcome import OutcomeMeter
 from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, ToolStage
 from .environments import locate, not_there
 from .files import disk
-from .plan import ENVIRONMENT, TIME_LIMIT, without_template
+from .plan import ENVIRONMENT, TIME_LIMIT, own_time_limit, without_template
 from .process import ToolProcess, log_tail, redact
 from .stage import as_observed, batches, interval_events, numbered, share, times_of, with_template
 from .tokenizer import tokenizer_folder
@@ -301,17 +300,10 @@ def scrub(folder: Path, hide: Sequence[str]) -> None:
 
 
 def time_limit(stage: Stage, job: LoadJob) -> float:
-    """Seconds that a stage's commands may take.
-
-    Raises:
-        ConfigError: native.time_limit is no duration.
-    """
-    own = job.config.native.get(TIME_LIMIT)
+    """Seconds that a stage's commands may take."""
+    own = own_time_limit(job.config)
     if own is not None:
-        try:
-            return parse_duration(own)
-        except ValueError as error:
-            raise ConfigError(f"native.{TIME_LIMIT}: {error}", advice="write seconds, or e.g. '10m'") from None
+        return own
     return planned_s(stage, job.config) + STARTUP_S + float(job.options.get("drain_s", 60.0))
 
 

@@ -12,6 +12,7 @@ from ...config.load import PROCESSES, Length, LoadConfig, Shape, StageConfig, lo
 from ...domain.endpoint import Endpoint, Secret, headers_over
 from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
+from ...domain.quantities import parse_duration
 from ...domain.schedule import Load, Stage
 from ...workload.options import parse
 from ...workload.schedule import workload_options
@@ -194,6 +195,24 @@ def tool_keys(config: LoadConfig) -> dict[str, Any]:
     return {k: v for k, v in config.native.items() if k not in OURS}
 
 
+def own_time_limit(config: LoadConfig) -> float | None:
+    """Seconds that the configuration gives each stage; None where it says nothing.
+
+    Raises:
+        ConfigError: it is no duration, or none to run in.
+    """
+    value = config.native.get(TIME_LIMIT)
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration(value)
+        if not seconds > 0:
+            raise ValueError(f"'{value}' leaves no time to run in")
+    except ValueError as error:
+        raise ConfigError(f"native.{TIME_LIMIT}: {error}", advice="write seconds, or e.g. '10m'") from None
+    return seconds
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``over`` laid over it, mapping by mapping; lists and scalars of ``over`` replace."""
     out = dict(base)
@@ -218,6 +237,10 @@ def common_findings(
         arrivals_taken: arrival types the tool has, e.g. ``{"constant", "poisson"}``.
         keys_taken: common keys it carries out beyond ``ALWAYS``: parameters, models, timeouts, retries, ramp, workload.
     """
+    try:
+        own_time_limit(config)
+    except ConfigError as problem:
+        yield Finding("time_limit", Severity.ERROR, problem.message, problem.advice)
     for kind in sorted(arrivals(config) - set(arrivals_taken)):
         taken = ", ".join(sorted(arrivals_taken)) or "none"
         yield Finding(
