@@ -32,9 +32,25 @@ def test_a_line_for_each_pair_and_cause_and_none_for_what_another_implies(result
         "guidellm against native: TTFT p50 −30 %. Why: " + CAUSE.message + ".",
         "guidellm against native: E2E p50 +20 %. U" + agreement.UNEXPLAINED[1:] + ".",
     ]
-    assert agreement.sentence(GROUP) == (
+    assert agreement.sentence(result, GROUP) == (
         "2 of 4 metrics differ beyond noise; 1 agrees within the margin; 1 could not be compared."
     )
+
+
+def test_a_generator_without_data_is_named(result: RunResult) -> None:
+    alone = dataclasses.replace(
+        GROUP, metrics=[compared("ttft.p50", (0.1, None, None)), compared("itl.p50", (1, None, None))]
+    )
+    assert agreement.sentence(result, alone) == "Nothing could be compared: guidellm has no data, aiperf has no data."
+    two = compared("ttft.p50", (0.1, None, 0.1), Difference(0, 2, 0.0, -0.01, 0.01, "agree"))
+    one_less = dataclasses.replace(GROUP, metrics=[two])
+    assert agreement.sentence(result, one_less) == (
+        "No metric differs beyond noise; 1 agrees within the margin; guidellm has no data."
+    )
+    apart = dataclasses.replace(
+        GROUP, stages=[0, 1], metrics=[compared("ttft.p50", (0.1, None)), compared("e2e.p50", (None, 1.0))]
+    )
+    assert agreement.sentence(result, apart) == "Nothing could be compared: no two have the same metric."
 
 
 def test_without_the_first_generator_the_others_are_told() -> None:

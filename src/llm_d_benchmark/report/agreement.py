@@ -63,7 +63,7 @@ def _section(result: RunResult, i: int, n: Numbers) -> Section:
     tables = [_table(result, i, n)] if group.metrics else []
     own = _own_table(result, i, n)
     drawn = _figure(result, i, group) if group.metrics else None
-    return Section(heading(result, group), sentence(group), differences(result, group), [*tables, *own], drawn)
+    return Section(heading(result, group), sentence(result, group), differences(result, group), [*tables, *own], drawn)
 
 
 def heading(result: RunResult, group: Agreement) -> str:
@@ -77,11 +77,14 @@ def verdict_of(metric: MetricAgreement) -> str:
     return next((v for v in ("differ", "inconclusive", "agree") if v in found), "")
 
 
-def sentence(group: Agreement) -> str:
-    """How many metrics differ, agree and are not decided."""
+def sentence(result: RunResult, group: Agreement) -> str:
+    """How many metrics differ, agree and are not decided; who has nothing to compare."""
     if not group.metrics:
         return ""
     by = {v: [title_of(m.metric) for m in group.metrics if verdict_of(m) == v] for v in _WORDS}
+    silent = [f"{name} has no data" for name in _without_data(result, group)]
+    if len(by[""]) == len(group.metrics):
+        return f"Nothing could be compared: {', '.join(silent) or 'no two have the same metric'}."
     parts = ["no metric differs beyond noise"]
     if by["differ"]:
         parts = [f"{len(by['differ'])} of {len(group.metrics)} metrics {_verb(by['differ'], 'differ')} beyond noise"]
@@ -91,7 +94,14 @@ def sentence(group: Agreement) -> str:
         parts.append(f"{len(by['inconclusive'])} inconclusive: run longer to decide")
     if by[""]:
         parts.append(f"{len(by[''])} could not be compared")
-    return ("; ".join(parts) + ".").capitalize()
+    parts[0] = parts[0].capitalize()
+    return "; ".join(parts + silent) + "."
+
+
+def _without_data(result: RunResult, group: Agreement) -> list[str]:
+    """The generators of which no metric of the group is known."""
+    known = {r.stage for m in group.metrics for r in m.readings if isinstance(r.value, Measured)}
+    return [name for stage, name in _names(result, group).items() if stage not in known]
 
 
 def _verb(subjects: Sequence[str], verb: str) -> str:

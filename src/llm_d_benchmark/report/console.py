@@ -124,7 +124,7 @@ def _agreement(console: Console, result: RunResult) -> None:
         for row in rows:
             shown.add_row(*(escape(cell) for cell in row))
         console.print(shown)
-        console.print(Text(agreement.sentence(group)))
+        console.print(Text(agreement.sentence(result, group)))
         for line in [*agreement.differences(result, group), *agreement.own_lines(result, group)]:
             console.print(Text(f"  - {line}"))
     nothing = agreement.not_compared(result)

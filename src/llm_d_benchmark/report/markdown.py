@@ -84,7 +84,7 @@ def _agreement(result: RunResult) -> list[str]:
             header, rows = agreement.text_rows(result, group)
             lines += [_row([_escape(h) for h in header]), _row(["---", *["---:"] * (len(header) - 2), "---"])]
             lines += [_row([_escape(cell) for cell in row]) for row in rows]
-            lines += ["", agreement.sentence(group), ""]
+            lines += ["", agreement.sentence(result, group), ""]
         said = [*agreement.differences(result, group), *agreement.own_lines(result, group)]
         lines += [f"- {_escape(line)}" for line in said] + ([""] if said else [])
     nothing = agreement.not_compared(result)
