@@ -98,6 +98,16 @@ def test_longer_prompts_explain_a_later_first_token_and_not_a_sooner_one() -> No
     assert codes(only(result, "ttft.p50")) == []
 
 
+@pytest.mark.parametrize(("chat", "why"), [(40, ["endpoint"]), (8, [])])
+def test_a_chat_template_explains_longer_prompts_of_the_chat_and_not_shorter_ones(chat: int, why: list[str]) -> None:
+    sides = [("native", chat, "chat"), ("vllm-bench", 32, "completions")]
+    for order in (sides, sides[::-1]):
+        result = ran(
+            *((name, requests(i, input_tokens=n), {"endpoint": end}) for i, (name, n, end) in enumerate(order))
+        )
+        assert codes(only(result, "input_length")) == why
+
+
 def test_fewer_requests_in_flight_than_asked_for_explain_a_faster_answer() -> None:
     closed = {"rate": None, "concurrency": 8}
     busy = requests(0, 800, rate=20, ttft=0.1, itl=0.02)

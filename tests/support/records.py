@@ -72,9 +72,10 @@ def stage_events(
     lag_ms: float = 0.1,
     cpu: float = 0.3,
     ended: bool = True,
+    endpoint: str = "chat",
 ) -> list[Event]:
     """STAGE_START, one CLIENT event and STAGE_END of a stage whose window is [start, start + seconds)."""
-    stage = Stage(index, f"s{index}", Load(rate, concurrency), seconds)
+    stage = Stage(index, f"s{index}", Load(rate, concurrency), seconds, endpoint=endpoint)
     end = start + round(seconds * S)
     lag = {"p50": lag_ms / 2, "p99": lag_ms, "max": lag_ms * 2}
     client = {"worker": 0, "start": start, "end": end, "cpu": cpu, "loop_lag_ms": lag, "ticks": 1000}

@@ -139,7 +139,8 @@ def _asked_lengths(pair: Pair) -> Iterator[Why]:
         counted = f"counted by: {_name(pair.first)} {a.source}, {_name(pair.second)} {b.source}"
         yield Why("token_counts", counted + _notes("token_counts", *_not_the_server(pair)))
     ends = [str(m.result.load.get("endpoint", "unknown")) for m in pair.both]
-    if pair.base == "input_length" and ends[0] != ends[1] and "unknown" not in ends:
+    shorter, longer = ends if pair.difference > 0 else reversed(ends)
+    if pair.base == "input_length" and (shorter, longer) == ("completions", "chat"):
         text = f"{_name(pair.first)} used {ends[0]}, {_name(pair.second)} {ends[1]}; a chat template adds tokens"
         yield Why("endpoint", text)
 
