@@ -59,7 +59,7 @@ result.json as a tidy one, `.events()` the events.
 | `client` | worker, receiver, start, end, cpu, loop_lag_ms: p50, p99, max, ticks |
 | `stage_end` | stage, start, load_end, end, window_start, window_end, reason: duration, requests, exhausted, interrupted, imported; of an external tool told: reported (its own figures under our names), counts, records, version |
 | `finding` | code, severity, message, advice |
-| `error` | message, advice |
+| `error` | message, advice; generator, where one failed |
 | `run_end` | status, exit_code |
 
 ## Several machines

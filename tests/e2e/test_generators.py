@@ -132,6 +132,33 @@ def test_a_tool_without_data_is_exit_6_with_its_log_and_what_to_do(tmp_path: Pat
     assert "the model is not there" in log.read_text()
 
 
+def test_one_that_fails_does_not_keep_the_next_from_running(tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "both.yaml").write_text(
+        "benchmark:\n  load_generators:\n"
+        "    - {type: aiperf, config: &load {concurrency: 4, num_requests: 80, input_length: 32, output_length: 8}}\n"
+        "    - {type: native, config: *load}\n"
+    )
+    with OpenAIServer() as server:
+        done = bench(
+            "run", "-c", "both.yaml", "--url", server.url, "-o", "out", *LENIENT, cwd=tmp_path,
+            env={**env, "PLAY": "nothing"},
+        )  # fmt: skip
+    assert done.returncode == 6, done.stderr
+    result = result_of(tmp_path / "out")
+    assert result["status"] == "partial"
+    assert {s["load_generator"]: s["metrics"]["requests_total"]["succeeded"] for s in result["stages"]} == {
+        "aiperf": 0,
+        "native": 80,
+    }
+    (finding,) = [f for f in result["findings"] if f["code"] == "generator_failed"]
+    assert finding["message"].startswith("aiperf: No data collected from load generator aiperf")
+    assert "failed: No data collected from load generator aiperf" in done.stdout
+    assert "Nothing could be compared: aiperf has no data." in done.stdout
+    assert "A load generator failed; what was measured is kept." in (
+        only_run(tmp_path / "out") / "report.md"
+    ).read_text().replace("\\", "")
+
+
 def test_a_tool_s_own_file_runs_as_the_mission_writes_it(tmp_path: Path, env: dict[str, str]) -> None:
     """``--load-generator T --config native-file``; the output goes to ./results."""
     with OpenAIServer() as server:

@@ -38,6 +38,7 @@ def findings(
 ) -> list[FindingRecord]:
     """What the run said while it went on, every finding of the analysis, and ``others``; errors first."""
     found = list(dict.fromkeys(_said(e) for e in run.events if e.type is EventType.FINDING))
+    found += failed_generators(run.events)
     if not requests.succeeded and not any(measured_something(s) for s in stages):
         what = "no request succeeded" if requests.sent else "no request was sent"
         found.append(FindingRecord("no_success", "error", what, _advice(requests) or "run llm-d-benchmark doctor"))
@@ -73,6 +74,14 @@ def _said(event: Event) -> FindingRecord:
         str(data.get("message", "")),
         None if advice is None else str(advice),
     )
+
+
+def failed_generators(events: Sequence[Event]) -> list[FindingRecord]:
+    """The load generators that failed, in one line each; the whole error is in the events."""
+    failed = [e.data for e in events if e.type is EventType.ERROR and "generator" in e.data]
+    lines = [(data["generator"], str(data["message"]).partition("\n")[0]) for data in failed]
+    advice = "its log is under logs/"
+    return [FindingRecord("generator_failed", "error", f"{name}: {line}", advice) for name, line in lines]
 
 
 def _advice(requests: RequestCounts) -> str | None:

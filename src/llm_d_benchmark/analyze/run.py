@@ -28,7 +28,7 @@ from .canonical import names, normalise
 from .comparison.stability import downtime, watched
 from .cost import bill, gpus_paid_for, run_cost, with_cost
 from .diagnosis import diagnose
-from .findings import findings
+from .findings import failed_generators, findings
 from .gather import StageData, gather
 from .metrics import View, metrics, per_request, view
 from .quality import quality
@@ -153,7 +153,7 @@ def _status(run: RunInput, stages: Sequence[StageResult], valid: Validity, ended
         return "failed"
     if not valid.valid:
         return "invalid"
-    return "ok" if whole else "partial"
+    return "ok" if whole and not failed_generators(run.events) else "partial"
 
 
 def _started(run: RunInput) -> int:

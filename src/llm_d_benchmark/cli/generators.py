@@ -31,25 +31,34 @@ def list_generators(
     from ..loadgen.registry import available
 
     rows = [_row(name) for name in available()]
+    for broken in (r for r in rows if "problem" in r):
+        typer.echo(f"warning: {broken['problem']}", err=True)
     if json_output:
         typer.echo(json.dumps(rows, indent=2))
         return
     table = [("NAME", "KIND", "VERSION", "PYTHON", "WHERE")]
-    table += [
-        (r["name"], r["kind"], r["version"] or "not installed", r["python"] or "", r["where"] or "") for r in rows
-    ]
+    table += [(r["name"], r["kind"], r["version"] or _without(r), r["python"] or "", r["where"] or "") for r in rows]
     widths = [max(len(row[i]) for row in table) for i in range(4)]
     for row in table:
         typer.echo("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip())
 
 
+def _without(row: dict[str, Any]) -> str:
+    return "cannot be loaded" if "problem" in row else "not installed"
+
+
 def _row(name: str) -> dict[str, Any]:
+    from ..domain.errors import GeneratorError
     from ..domain.version import VERSION
     from ..loadgen.external.environments import installed, locate
     from ..loadgen.external.generator import ExternalLoadGenerator
     from ..loadgen.registry import load_generator
 
-    generator = load_generator(name)
+    try:
+        generator = load_generator(name)
+    except GeneratorError as error:
+        problem = f"{error.message}; {error.advice}"
+        return {"name": name, "kind": "custom", "version": None, "python": None, "where": None, "problem": problem}
     if not isinstance(generator, ExternalLoadGenerator):
         own = type(generator).__module__.startswith("llm_d_benchmark.")
         return {

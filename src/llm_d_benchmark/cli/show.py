@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..domain.errors import ExitCode
 from ..report.console import render_summary
 from ..report.format import duration
 from ..runner.dryrun import Plan, PlannedStage
@@ -30,7 +31,8 @@ def print_outcome(outcome: RunOutcome, json_output: bool) -> None:
 
         typer.echo(render_lines(outcome.regression))
     if outcome.failure:
-        typer.secho(f"ended early: {outcome.failure.message}", fg=typer.colors.RED)
+        word = "failed" if outcome.failure.exit_code is ExitCode.GENERATOR_FAILED else "ended early"
+        typer.secho(f"{word}: {outcome.failure.message}", fg=typer.colors.RED)
         if outcome.failure.advice:
             typer.echo(f"  -> {outcome.failure.advice}")
     typer.echo(f"report: {outcome.report}")

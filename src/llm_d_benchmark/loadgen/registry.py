@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from ..config.foreign.own import OwnFile
-from ..domain.errors import ConfigError
+from ..domain.errors import BenchmarkError, ConfigError, GeneratorError
 from ..domain.plugins import plugins
 from .api import LoadGenerator
 
 GROUP = "llm_d_benchmark.load_generators"
+_OURS = "llm_d_benchmark."
 
 
 def available() -> list[str]:
@@ -24,10 +28,12 @@ def load_generator(name: str) -> LoadGenerator:
 
     Raises:
         ConfigError: there is none of that name.
+        GeneratorError: it is of another package and cannot be loaded.
     """
-    entry = _entry(name)
+    entry = plugins(GROUP).get(name)
     if entry is not None:
-        generator: LoadGenerator = entry.load()()
+        with blamed(name):
+            generator: LoadGenerator = entry.load()()
         return generator
     close = difflib.get_close_matches(name, available(), 1)
     raise ConfigError(
@@ -36,18 +42,55 @@ def load_generator(name: str) -> LoadGenerator:
     )
 
 
+@contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """Whatever the code of another package raises is a failure of its load generator, not a bug of this tool.
+
+    Raises:
+        GeneratorError: it raised something that its protocol does not know; that is the cause of this error.
+    """
+    try:
+        yield
+    except BenchmarkError:
+        raise
+    except Exception as error:
+        entry = plugins(GROUP).get(name)
+        if entry is None or entry.value.startswith(_OURS):
+            raise
+        package = entry.dist.name if entry.dist is not None else entry.module
+        raise GeneratorError(
+            f"load generator '{name}' failed: {type(error).__name__}: {error}{_where(error, entry.module)}",
+            advice=f"it comes with the package {package} ({entry.value}): repair, update or uninstall that",
+        ) from error
+
+
+def _where(error: Exception, module: str) -> str:
+    """The last line of the generator's own code that was on the way; nothing where it had not begun."""
+    package = module.partition(".")[0]
+    own = [
+        f"{Path(frame.f_code.co_filename).name}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    return f" ({own[-1]})" if own else ""
+
+
 def own_file(name: str) -> OwnFile | None:
     """How the load generator of that name has its own configuration file read; None where it has none."""
-    entry = _entry(name)
-    return None if entry is None else getattr(entry.load(), "own_file", None)
+    found: OwnFile | None = getattr(_class(name), "own_file", None)
+    return found
 
 
 def known_of(name: str) -> Mapping[str, str]:
     """What is known of the tool of that name (``Adapter.known``); of any other nothing."""
-    entry = _entry(name)
-    found: Mapping[str, str] = {} if entry is None else getattr(entry.load(), "known", {})
+    found: Mapping[str, str] = getattr(_class(name), "known", {})
     return found
 
 
-def _entry(name: str) -> EntryPoint | None:
-    return plugins(GROUP).get(name)
+def _class(name: str) -> Any:
+    """What is registered under that name; None where nothing is."""
+    entry = plugins(GROUP).get(name)
+    if entry is None:
+        return None
+    with blamed(name):
+        return entry.load()

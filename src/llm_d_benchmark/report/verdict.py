@@ -45,7 +45,9 @@ def _verdict(result: RunResult, events: Sequence[Event]) -> Verdict:
         return Verdict("INVALID", "bad", sentence, (*result.validity.reasons, *troubles))
     if result.status == "partial":
         missing = ", ".join(str(i) for i in result.missing_shards)
-        early = "The run ended early; what was measured until then is kept."
+        broken = any(f.code == "generator_failed" for f in result.findings)
+        early = "A load generator failed" if broken else "The run ended early"
+        early += "; what was measured is kept."
         why = f"Shards missing: {missing}. The numbers are those of the others." if missing else early
         return Verdict("PARTIAL", "warning", why, troubles)
     missed = [s for s in result.slos if s.verdict == "fail"]

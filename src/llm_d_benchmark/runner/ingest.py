@@ -51,13 +51,24 @@ class _Placed:
 
 
 def readers() -> dict[str, Reader]:
-    """What results can be read, by the tool that wrote them."""
+    """What results can be read, by the tool that wrote them. One that cannot be loaded says so when it is used."""
     found: dict[str, Reader] = {llmd_report.NAME: llmd_report.parse}
     for name in generators.available():
-        adapter = generators.load_generator(name)
+        try:
+            adapter = generators.load_generator(name)
+        except GeneratorError as error:
+            found[name] = _broken(error)
+            continue
         if isinstance(adapter, Adapter):
             found[name] = _one(adapter)
     return dict(sorted(found.items()))
+
+
+def _broken(error: GeneratorError) -> Reader:
+    def read(_: Path) -> Sequence[NativeResult]:
+        raise error
+
+    return read
 
 
 def _one(adapter: Adapter) -> Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from ..config.target import TargetConfig
 from ..domain.comparison import RegressionResult
 from ..domain.endpoint import Endpoint
 from ..domain.errors import BenchmarkError, ConfigError, ExitCode, GeneratorError
-from ..domain.events import EventType, Finding, Severity
+from ..domain.events import Event, EventType, Finding, Severity
 from ..domain.records import Records
 from ..domain.result import RunResult
 from ..domain.version import VERSION
@@ -88,11 +89,13 @@ def generator_findings(config: BenchmarkConfig) -> list[Finding]:
     found: list[Finding] = []
     for i, spec in enumerate(config.spec.benchmark.load_generators):
         generator = generators.load_generator(spec.type)
-        missing = generator.missing(spec.config) if isinstance(generator, NeedsInstalling) else None
+        with generators.blamed(spec.type):
+            missing = generator.missing(spec.config) if isinstance(generator, NeedsInstalling) else None
+            said = generator.check(spec.config)
         found += [missing] if missing else []
-        for said in generator.check(spec.config):
-            place = f"spec.benchmark.load_generators.{i}.config: " if said.severity is Severity.ERROR else ""
-            found.append(replace(said, message=place + said.message))
+        for one in said:
+            place = f"spec.benchmark.load_generators.{i}.config: " if one.severity is Severity.ERROR else ""
+            found.append(replace(one, message=place + one.message))
     return list(dict.fromkeys(found))
 
 
@@ -245,7 +248,8 @@ class _Run:
         return endpoint, jobs
 
     async def _benchmark(self, writer: RunWriter, endpoint: Endpoint, jobs: list[Prepared]) -> None:
-        """Run the generators one after another; a failure ends the load but not the run: what was measured is kept."""
+        """Run the generators one after another; one that fails does not keep the others from theirs, and what was
+        measured is kept."""
         # Virtual time does not wait for anybody who gives up, and the run must not depend on the machine's speed.
         streak = FailureStreak(float("inf") if self.deployment else self.config.spec.benchmark.give_up)
         self.bus.subscribe(streak)
@@ -261,31 +265,46 @@ class _Run:
                 if self.stop.is_set():
                     break
                 self.bus.emit(EventType.GENERATOR_START, generator=job.spec.type, index=index)
-                async for item in job.generator.run(job.job):
-                    if isinstance(item, Records):
-                        rows += len(item)
-                        await writer.append(item)
-                    else:
-                        self.bus.publish(item)
+                rows += await self._generate(writer, job)
         except BenchmarkError as error:
-            self.failure = error
+            self._failed(error)
         finally:
             early = watcher.done() and not watcher.cancelled()
             watcher.cancel()
         if early:
-            self.failure = watcher.result()
+            self.failure = None
+            self._failed(watcher.result())
         if self.failure is None and self.stop.is_set():
-            self.failure = InterruptedRunError("interrupted; what was measured until then is kept")
+            self._failed(InterruptedRunError("interrupted; what was measured until then is kept"))
         if self.failure is None and rows == 0:
-            self.failure = GeneratorError(
-                "the load generator produced no data", advice="check its configuration and its log under logs/"
-            )
-        if self.failure is not None:
-            self.bus.emit(EventType.ERROR, message=self.failure.message, advice=self.failure.advice)
+            advice = "check its configuration and its log under logs/"
+            self._failed(GeneratorError("the load generator produced no data", advice=advice))
         await importing
         await writer.flush()
         state = "end" if self.failure is None else "interrupted" if self.stop.is_set() else "failed"
         self.bus.emit(EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3))
+
+    async def _generate(self, writer: RunWriter, job: Prepared) -> int:
+        """Put one generator's load on the target; the number of its records."""
+        rows = 0
+        try:
+            async for item in _items(job):
+                if isinstance(item, Records):
+                    rows += len(item)
+                    await writer.append(item)
+                else:
+                    self.bus.publish(item)
+        except (ConfigError, GeneratorError) as error:
+            self._failed(error, generator=job.spec.type)
+            if error.__cause__ is not None:
+                text = "".join(traceback.format_exception(error.__cause__))
+                writer.write_log(f"{job.spec.type}-traceback.txt", text)
+        return rows
+
+    def _failed(self, error: BenchmarkError, **more: str) -> None:
+        """Tell of a failure of the load; the first is the run's."""
+        self.failure = self.failure or error
+        self.bus.emit(EventType.ERROR, message=error.message, advice=error.advice, **more)
 
     def _collecting(self, writer: RunWriter, endpoint: Endpoint) -> AbstractAsyncContextManager[None]:
         """Collectors beside the load. A simulated deployment has no host and no page of metrics."""
@@ -346,6 +365,13 @@ class _Run:
         if self.failure is not None:
             return self.failure.exit_code
         return ExitCode.BUG if result is None else exit_code(result, self.options.fail_on, self.regression)
+
+
+async def _items(job: Prepared) -> AsyncIterator[Records | Event]:
+    """What a generator yields. A loop of its own, so that only what the generator itself raises is its failure."""
+    with generators.blamed(job.spec.type):
+        async for item in job.generator.run(job.job):
+            yield item
 
 
 def _baseline(options: RunOptions) -> list[Path]:

@@ -195,6 +195,18 @@ class RunWriter:
         """
         write_text(self.path / name, redacted(text, self._secrets))
 
+    def write_log(self, name: str, text: str) -> None:
+        """Write a file under ``logs``.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        try:
+            self.log_dir.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {self.log_dir}: {error.strerror or error}", advice=FULL) from error
+        self.write_text(f"{self.log_dir.name}/{name}", text)
+
     def update_manifest(self, **values: Any) -> None:
         """Add to manifest.json, or change it."""
         self._manifest.update(values)
