@@ -106,8 +106,8 @@ class LLMeter(ExternalLoadGenerator):
             prompts.unlink(missing_ok=True)
         for path in folder.rglob(RESPONSES):
             draft = path.with_suffix(".new")
-            with draft.open("wb") as out:
-                out.writelines(msgspec.json.encode(r) + b"\n" for r in lines(path, _Response, tool=self.name))
+            with path.open("rb") as file, draft.open("wb") as out:
+                out.writelines(map(_without_texts, file))
             draft.replace(path)
 
 
@@ -193,6 +193,13 @@ def _parse(path: Path) -> NativeResult:
     model = summary.get("model_id") or endpoint.get("model_id")
     url = str(endpoint.get("base_url") or "").rstrip("/").removesuffix("/v1")
     return NativeResult(LLMeter.name, None, [stage], list(_told(responses, records, uncounted)), model, url or None)
+
+
+def _without_texts(line: bytes) -> bytes:
+    """A response without its prompt and answer; nothing of a line that is none, because it may hold either."""
+    with suppress(msgspec.DecodeError, RecursionError):
+        return msgspec.json.encode(msgspec.json.decode(line, type=_Response)) + b"\n"
+    return b""
 
 
 def _beside(responses: Path, name: str) -> Mapping[str, Any]:

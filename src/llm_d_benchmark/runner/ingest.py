@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from ..config.model import BenchmarkConfig
 from ..config.source import write_text
 from ..domain.errors import ConfigError, GeneratorError
 from ..domain.events import Event, EventType, Finding, Severity
-from ..domain.records import MISSING, Records
+from ..domain.records import Records
 from ..domain.result import RunResult
 from ..domain.schedule import Load, Shard, Stage
 from ..domain.version import VERSION
 from ..loadgen import llmd_report
 from ..loadgen import registry as generators
 from ..loadgen.external.api import Adapter, NativeResult, NativeStage
+from ..loadgen.external.reading import Reader, read, seen
 from ..loadgen.external.stage import interval_events, numbered
 from ..store.files import digest
 from ..store.writer import RunWriter
@@ -28,11 +29,6 @@ from .finish import analyze_and_report
 AUTO = "auto"
 MOST_FILES = 200
 """Digests of more files than this say nothing to anybody; the rest are counted."""
-
-LONGEST_S = 31 * 86400
-_LATEST_NS = 2**62
-
-Reader = Callable[[Path], Sequence[NativeResult]]
 
 
 @dataclass(slots=True)
@@ -91,12 +87,12 @@ def read_results(tool: str, path: Path) -> list[NativeResult]:
     if tool != AUTO:
         if tool not in known:
             raise ConfigError(f"--from {tool}: not known", advice=f"one of: {AUTO}, {', '.join(known)}")
-        return _read(known[tool], tool, path)
+        return read(known[tool], tool, path)
     found: dict[str, list[NativeResult]] = {}
     refused: list[str] = []
     for name, reader in known.items():
         try:
-            found[name] = _read(reader, name, path)
+            found[name] = read(reader, name, path)
         except GeneratorError as error:
             refused.append(f"{name}: {error.message}")
     if not found:
@@ -108,40 +104,6 @@ def read_results(tool: str, path: Path) -> list[NativeResult]:
         names = " and ".join(found)
         raise ConfigError(f"{path} holds results of {names}", advice=f"choose with --from {next(iter(found))}")
     return next(iter(found.values()))
-
-
-def _read(reader: Reader, tool: str, path: Path) -> list[NativeResult]:
-    """Results as the reader gives them; files that are not as the tool writes them are an error, not a bug.
-
-    Raises:
-        GeneratorError: see ``read_results``.
-    """
-    try:
-        results = list(reader(path))
-        for result in results:
-            for stage in result.stages:
-                _plausible(stage)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise GeneratorError(
-            f"{path} is damaged, or not as {tool} writes it: {type(error).__name__}: {error}",
-            advice="if it is as the tool wrote it, please report this with the tool's version",
-        ) from error
-    if not any(s.records is not None or s.aggregates or s.counts for r in results for s in r.stages):
-        raise GeneratorError(
-            f"{path} is of {tool}, but says nothing of its requests",
-            advice=f"give the file or folder that {tool} wrote its latencies to",
-        )
-    return results
-
-
-def _plausible(stage: NativeStage) -> None:
-    """Raises ValueError for times that no run has."""
-    spans = [] if stage.window is None else [stage.window]
-    if stage.records is not None and (seen := _seen(stage.records)) is not None:
-        spans.append(seen)
-    for start, end in spans:
-        if not (0 <= start <= end <= _LATEST_NS and end - start <= LONGEST_S * 1e9):
-            raise ValueError(f"{stage.name} goes from {start} to {end} ns, which is no time of a run")
 
 
 def import_results(
@@ -173,7 +135,7 @@ def _placed(results: Sequence[NativeResult], fallback: int) -> Iterator[_Placed]
             records = None
             if native.records is not None and len(native.records):
                 records = numbered(native.records, stage, Shard(), result.model)
-            window = native.window or (None if records is None else _seen(records))
+            window = native.window or (None if records is None else seen(records))
             start, end = window or (fallback, fallback)
             if records is not None and end == _last(records):
                 end += 1  # a window does not hold its end, and the last answer is not to be lost
@@ -200,15 +162,6 @@ def _stage(index: int, native: NativeStage) -> Stage:
         load = replace(load, arrival={"type": "unknown"})
     streaming = True if native.records is None else bool(native.records.bools("streaming").any())
     return Stage(index, native.name, load, streaming=streaming, endpoint=str(told.get("endpoint", "unknown")))
-
-
-def _seen(records: Records) -> tuple[int, int] | None:
-    """From the first request sent to the last answer, epoch ns."""
-    times = [records.ints(name) for name in ("sent", "end")]
-    known = [t[t != MISSING] for t in times]
-    if not all(len(t) for t in known):
-        return None
-    return int(known[0].min()), int(max(known[0].max(), known[1].max())) + 1
 
 
 def _last(records: Records) -> int:

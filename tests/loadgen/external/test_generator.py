@@ -122,6 +122,40 @@ def test_no_data_is_an_error_with_the_log_and_what_to_do(tmp_path: Path) -> None
             assert part in advice
 
 
+DEEP = "[" * 100_000
+ODD = ['[{"input": 1}]', '{"a": ', '[7]', DEEP, '[{"sent": 1e30, "end": 1e30, "first": 1, "input": 1, "ok": 1}]',
+       '[{"sent": 1, "end": 9000000000000000000, "first": 1, "input": 1, "ok": 1}]']  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_odd_results_are_no_data_and_no_bug_of_ours(tmp_path: Path, text: str) -> None:
+    ran = run(tmp_path, closed(), native={"text": text})
+    assert isinstance(ran.error, GeneratorError), ran.error
+    assert "not as fake writes it" in ran.error.message
+    assert "plan read" in ran.error.message, "the tail of its log"
+    assert (ran.error.advice or "").startswith("check the load generator's configuration"), "nothing about imports"
+    assert "its whole log" in (ran.error.advice or "")
+
+
+def test_odd_results_of_a_tool_that_was_stopped_are_no_error(tmp_path: Path) -> None:
+    ran = run(tmp_path, closed(), native={"text": "[7]", "sleep": 60}, stop_after=1.0)
+    assert ran.error is None
+    assert findings(ran) == ["nothing_left"]
+
+
+def test_secrets_are_hidden_even_where_texts_cannot_be_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tool: FakeTool, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FakeTool, "tidy", full)
+    ran = run(tmp_path, closed())
+    assert isinstance(ran.error, GeneratorError)
+    assert "No space left" in ran.error.message
+    assert KEY not in (tmp_path / "stage-0" / "results.json").read_text()
+
+
 def test_the_command_and_the_native_config_are_kept_without_secrets(tmp_path: Path) -> None:
     run(tmp_path, closed())
     folder = tmp_path / "stage-0"

@@ -127,6 +127,16 @@ def test_texts_are_taken_out_and_the_rest_parses_as_before(tmp_path: Path) -> No
     assert TOOL.parse(tmp_path).stages[0].counts["sent"] == before.counts["sent"] + 1
 
 
+def test_tidy_keeps_nothing_of_a_line_that_is_no_response(tmp_path: Path) -> None:
+    """Its error would take the place of the one that says why there is no result."""
+    file = tmp_path / "responses.jsonl"
+    good = '{"request_time":"2026-11-24T19:16:53.5+00:00","time_to_last_token":0.1}\n'
+    file.write_text(f'{{"response_text": ["quoted"]\n{good}"quoted"\n{good}{{"request_time":"quo')
+    TOOL.tidy(tmp_path)
+    assert "quo" not in file.read_text()
+    assert TOOL.parse(tmp_path).stages[0].counts["sent"] == 2
+
+
 def test_what_is_no_result_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GeneratorError, match=r"looked for responses\.jsonl"):
         TOOL.parse(tmp_path)

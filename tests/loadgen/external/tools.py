@@ -47,7 +47,7 @@ if plan.get("late"):  # writes only at its end, which an interrupt brings about
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 if plan.get("results", True):
-    json.dump(rows, open("results.json", "w"))
+    open("results.json", "w").write(plan.get("text") or json.dumps(rows))
 print("x" * plan.get("noise", 0), flush=True)
 time.sleep(plan.get("sleep", 0))
 sys.exit(plan.get("exit", 0))

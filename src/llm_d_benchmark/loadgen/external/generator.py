@@ -25,6 +25,7 @@ from .environments import locate, not_there
 from .files import disk
 from .plan import ENVIRONMENT, TIME_LIMIT, own_time_limit, without_template
 from .process import ToolProcess, log_tail, redact
+from .reading import read
 from .stage import as_observed, batches, interval_events, numbered, share, times_of, with_template
 from .tokenizer import tokenizer_folder
 
@@ -225,7 +226,7 @@ class _StageRun:
             GeneratorError: it left no data, and was not stopped by the user.
         """
         try:
-            result = self.adapter.parse(self.folder)
+            (result,) = read(lambda path: [self.adapter.parse(path)], self.adapter.name, self.folder)
             if not any(stage.records is not None and len(stage.records) for stage in result.stages):
                 raise GeneratorError("its results hold no request")
             return result
@@ -234,8 +235,11 @@ class _StageRun:
                 return NativeResult(self.adapter.name, self.environment.version, [], [self._nothing_left()])
             raise self._no_data(error) from None
         finally:
-            self.adapter.tidy(self.folder)
-            scrub(self.folder, self.hide)
+            try:
+                with disk(f"texts cannot be taken out of {self.folder}"):
+                    self.adapter.tidy(self.folder)
+            finally:
+                scrub(self.folder, self.hide)
 
     def _nothing_left(self) -> Finding:
         return Finding(
@@ -247,11 +251,11 @@ class _StageRun:
 
     def _no_data(self, error: GeneratorError) -> GeneratorError:
         how = "was ended at its time limit" if self._ended.limit else f"ended with exit code {self._ended.code}"
-        first = [error.advice] if error.advice else []
+        # The parser's own advice is for who imports a file.
         return GeneratorError(
             f"No data collected from load generator {self.adapter.name}, which {how}: {error.message}\n"
             f"{log_tail(self.log)}",
-            advice="\n".join([*first, NO_DATA.format(name=self.adapter.name), f"its whole log: {self.log}"]),
+            advice=f"{NO_DATA.format(name=self.adapter.name)}\nits whole log: {self.log}",
         )
 
     def _too_long(self, requests: int) -> GeneratorError:

@@ -117,7 +117,7 @@ def tidy(folder: Path) -> None:
         draft.replace(path)
     for path in folder.glob(PARTS):
         path.unlink()
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         cases = json.loads((folder / REQUESTS).read_text())
         for case in cases:
             case["request"].pop("prompt", None)

@@ -105,7 +105,7 @@ class VllmBench(ExternalLoadGenerator):
     def tidy(self, folder: Path) -> None:
         """Removes the generated texts from its results."""
         for result in folder.rglob("*.json"):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, RecursionError):
                 content = json.loads(result.read_bytes())
                 if isinstance(content, dict) and content.pop("generated_texts", None) is not None:
                     result.write_text(json.dumps(content))
