@@ -46,9 +46,9 @@ def _times(records: Records) -> Iterator[str]:
 def _counts(records: Records, counts: Mapping[str, int]) -> Iterator[str]:
     by = records.labels("status").counts()
     mine = {"sent": len(records), "succeeded": by.get("ok", 0), "failed": by.get("failed", 0)}
-    for name in mine.keys() & counts.keys():
-        if mine[name] != counts[name]:
-            yield f"its summary counts {counts[name]} {name}, its records {mine[name]}"
+    for name, number in mine.items():
+        if counts.get(name, number) != number:
+            yield f"its summary counts {counts[name]} {name}, its records {number}"
 
 
 def _ascending(aggregates: Mapping[str, Scalar]) -> Iterator[str]:

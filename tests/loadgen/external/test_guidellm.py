@@ -175,6 +175,52 @@ def test_failures_and_what_was_never_sent(tmp_path: Path) -> None:
     assert (stage.records.ints("end") != MISSING).all()
 
 
+def report_of(succeeded: int, failed: int = 0, *, kept: int = 4) -> dict[str, Any]:
+    """The report of a closed loop that counts so many requests and keeps some."""
+    report: dict[str, Any] = json.loads((SAMPLES / "concurrent.json").read_text())
+    (benchmark,) = report["benchmarks"]
+    benchmark["metrics"]["request_totals"] = {
+        "successful": succeeded, "errored": failed, "incomplete": 0, "total": succeeded + failed,
+    }  # fmt: skip
+    benchmark["requests"]["successful"] = benchmark["requests"]["successful"][:kept]
+    return report
+
+
+def flagged(folder: Path, report: dict[str, Any]) -> list[str]:
+    (folder / "r.json").write_text(json.dumps(report))
+    return [f.message for f in TOOL.parse(folder).findings if f.code == "inconsistent_data"]
+
+
+def test_its_counts_are_compared_with_its_requests(tmp_path: Path) -> None:
+    assert flagged(tmp_path, report_of(4)) == []
+    assert flagged(tmp_path, report_of(50, 3)) == [
+        "guidellm, c=4: its summary counts 50 succeeded, its records 4",
+        "guidellm, c=4: its summary counts 3 failed, its records 0",
+    ]
+
+
+def test_its_counts_are_without_its_warm_up_and_with_what_it_never_sent(tmp_path: Path) -> None:
+    report = report_of(2, 1)
+    (benchmark,) = report["benchmarks"]
+    good = benchmark["requests"]["successful"]
+    ends = sorted(r["info"]["timings"]["request_end"] for r in good)
+    benchmark["start_time"] = (ends[0] + ends[1]) / 2  # the first was warm-up
+    good.sort(key=lambda r: r["info"]["timings"]["request_end"])
+    unsent = good.pop()
+    unsent["info"]["timings"]["request_start"] = None
+    benchmark["requests"]["errored"] = [unsent]
+    assert flagged(tmp_path, report) == []
+
+
+def test_a_report_without_requests_has_its_own_figures(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(report_of(48, 2, kept=0)))
+    result = TOOL.parse(tmp_path)
+    (stage,) = result.stages
+    assert stage.records is None
+    assert stage.counts == {"sent": 50, "succeeded": 48, "failed": 2, "cancelled": 0}
+    assert [f.code for f in result.findings] == ["no_requests_kept"]
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"metadata": {"guidellm_version": "0.8.1"}, "benchmarks": [{"conf'])
 def test_what_is_no_report_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "benchmarks.json").write_text(text)

@@ -10,9 +10,12 @@ from typing import Any
 
 import msgspec
 
+from ...analyze.consistency import inconsistencies
 from ...domain.errors import GeneratorError
+from ...domain.events import Finding
 from ...domain.records import Status
 from ...domain.result import Scalar
+from ..external import plan
 from ..external.api import NativeResult, NativeStage
 from ..external.rows import Row, counts, epoch_ns, failure, is_number, measured, statistics, to_records
 
@@ -45,6 +48,7 @@ _STATUS = re.compile(r"error '([45][0-9][0-9]) ")
 
 class _Timings(msgspec.Struct):
     targeted_start: float | None = None
+    resolve_start: float | None = None
     request_start: float | None = None
     first_token_iteration: float | None = None
     last_token_iteration: float | None = None
@@ -108,12 +112,14 @@ def parse(path: Path) -> NativeResult:
     """The report in a folder, or a report file; see ``Adapter.parse``."""
     report = _read(_report_file(path))
     asked = _asked(report)
-    stages = [_stage(benchmark, asked) for benchmark in report.benchmarks]
+    findings: list[Finding] = []
+    stages = [_stage(benchmark, asked, findings) for benchmark in report.benchmarks]
     backend = report.benchmarks[0].config.backend if report.benchmarks else {}
     return NativeResult(
         TOOL,
         report.metadata.guidellm_version,
         stages,
+        findings,
         model=backend.get("model") or None,
         url=backend.get("target") or None,
     )
@@ -164,23 +170,23 @@ def _varies(plan: Mapping[str, Any], key: str) -> bool:
     return any(plan.get(f"{key}_{part}") is not None for part in ("stdev", "min", "max"))
 
 
-def _stage(benchmark: _Benchmark, asked: tuple[int | None, int | None]) -> NativeStage:
+def _stage(benchmark: _Benchmark, asked: tuple[int | None, int | None], findings: list[Finding]) -> NativeStage:
     strategy = benchmark.config.strategy
     kind = str(strategy.get("type_", ""))
-    records = to_records(list(_rows(benchmark, asked, open_loop="rate" in strategy)))
     streams = strategy.get("streams")
     load: dict[str, object] = {"arrival": kind} if "rate" in strategy else {}
     load |= {k: v for k, v in (("rate", strategy.get("rate")), ("concurrency", streams)) if v is not None}
     name = f"{strategy['rate']:g}/s {kind}" if "rate" in strategy else f"c={streams}" if streams else kind
+    own, figures = _totals(benchmark), _aggregates(benchmark.metrics)
+    kept = to_records(list(_rows(benchmark, asked, open_loop="rate" in strategy)))
+    records = kept if len(kept) or not any(own.values()) else None
+    if records is None:
+        text = f"{name}: the report keeps no requests: there are only the tool's own figures"
+        findings.append(plan.warning("no_requests_kept", text))
+    findings += inconsistencies(records, figures, _comparable(own, benchmark), where=f"{TOOL}, {name}")
     times = (benchmark.start_time, benchmark.end_time)
-    return NativeStage(
-        name,
-        load,
-        records,
-        _aggregates(benchmark.metrics),
-        None if None in times else (epoch_ns(times[0]), epoch_ns(times[1])),  # type: ignore[arg-type]
-        counts(records),
-    )
+    window = None if None in times else (epoch_ns(times[0]), epoch_ns(times[1]))  # type: ignore[arg-type]
+    return NativeStage(name, load, records, figures, window, own if records is None else counts(records))
 
 
 def _rows(benchmark: _Benchmark, asked: tuple[int | None, int | None], *, open_loop: bool) -> Iterator[Row]:
@@ -255,6 +261,33 @@ def _percentiles(good: Mapping[str, Any]) -> dict[str, Any]:
     """p999 is the 99.9th there, and p001 the 0.1th."""
     names = {"p999": "p99.9", "p001": "p0.1"}
     return {names.get(k, k): v for k, v in (good.get("percentiles") or {}).items()}
+
+
+def _totals(benchmark: _Benchmark) -> dict[str, int]:
+    """Its own counts, under our names."""
+    told = benchmark.metrics.get("request_totals") or {}
+    names = {"sent": "total", "succeeded": "successful", "failed": "errored", "cancelled": "incomplete"}
+    return {ours: told[theirs] for ours, theirs in names.items() if isinstance(told.get(theirs), int)}
+
+
+def _comparable(own: Mapping[str, int], benchmark: _Benchmark) -> dict[str, int]:
+    """Its counts as counts of all that was sent: they are of what overlaps its measurement, so without its warm-up,
+    but with what it never sent."""
+    outcomes = {"succeeded": benchmark.requests.successful, "failed": benchmark.requests.errored}
+    return {
+        name: own[name] + sum((r.info.timings.request_start is not None) - _counted(r, benchmark) for r in group or ())
+        for name, group in outcomes.items()
+        if name in own
+    }
+
+
+def _counted(request: _Request, benchmark: _Benchmark) -> bool:
+    times = request.info.timings
+    end = times.request_end or times.resolve_end
+    start = times.request_start or times.resolve_start or end
+    if end is None or start is None:
+        return False
+    return end >= (benchmark.start_time or start) and start <= (benchmark.end_time or end)
 
 
 def _ns(seconds: float | None) -> int | None:
