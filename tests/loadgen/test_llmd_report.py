@@ -69,6 +69,17 @@ def test_inter_token_latency_means_what_the_tool_means(tmp_path: Path, tool: str
     assert f"{other}.mean" not in result.stages[0].aggregates
 
 
+def test_a_damaged_file_beside_reports_is_told(tmp_path: Path) -> None:
+    example(tmp_path, "2")
+    (tmp_path / "cut.yaml").write_text("run: {uid: 'x")
+    (tmp_path / "cut.json").write_text('{"version": "0.2", ')
+    (result,) = parse(tmp_path)
+    left = [f.message for f in result.findings if f.code == "left_out"]
+    assert left == [f"cut.{kind} is not whole, or no {kind} file: left out" for kind in ("json", "yaml")]
+    with pytest.raises(GeneratorError, match=r"cut\.yaml is not whole"):
+        parse(tmp_path / "cut.yaml")
+
+
 def test_what_is_no_report_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 0.1\n")
     (tmp_path / "b.json").write_text("{")

@@ -60,9 +60,10 @@ def parse(path: Path) -> list[NativeResult]:
     Raises:
         GeneratorError: there is none; the message says what was looked for.
     """
-    found = {file: report for file, report in _documents(path) if _is_report(report)}
+    damaged: list[Finding] = []
+    found = {file: report for file, report in _documents(path, damaged) if _is_report(report)}
     if not found:
-        raise GeneratorError(f"{path}: not found: {LOOKED_FOR}")
+        raise GeneratorError("\n".join([f"{path}: not found: {LOOKED_FOR}", *(f.message for f in damaged)]))
     stages: dict[str, list[NativeStage]] = {}
     findings: dict[str, list[Finding]] = {}
     about: dict[str, Json] = {}
@@ -71,13 +72,14 @@ def parse(path: Path) -> list[NativeResult]:
         notes = findings.setdefault(tool, [])
         stages.setdefault(tool, []).append(_stage(report, tool, len(stages.get(tool, [])), notes))
         about.setdefault(tool, report)
+    next(iter(findings.values())).extend(damaged)
     return [
         NativeResult(tool, _version(about[tool]), stages[tool], findings[tool], _model(about[tool]), _url(about[tool]))
         for tool in stages
     ]
 
 
-def _documents(path: Path) -> Iterator[tuple[Path, Any]]:
+def _documents(path: Path, damaged: list[Finding]) -> Iterator[tuple[Path, Any]]:
     files = [path] if path.is_file() else sorted(p for s in _SUFFIXES for p in path.glob(f"*{s}"))
     for file in files:
         if file.suffix not in _SUFFIXES or file.stat().st_size > _LARGEST:
@@ -86,7 +88,8 @@ def _documents(path: Path) -> Iterator[tuple[Path, Any]]:
             text = file.read_text(encoding="utf-8")
             yield file, json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_LoaderBase)
         except (OSError, ValueError, yaml.YAMLError, RecursionError):
-            continue
+            text = f"{file.name} is not whole, or no {file.suffix.lstrip('.')} file: left out"
+            damaged.append(Finding("left_out", Severity.WARNING, text, "was it cut off?"))
 
 
 def _is_report(document: Any) -> bool:

@@ -182,7 +182,8 @@ def _parse(path: Path) -> NativeResult:
     used, summary = told[CONFIG], told[SUMMARY]
     endpoint = mapping(mapping(used.get("endpoint")).get("__llmeter_state__"))
     uncounted = str(mapping(used.get("tokenizer")).get("__llmeter_class__")).endswith("Uncounted")
-    responses = list(lines(file, _Response, tool=LLMeter.name))
+    findings: list[Finding] = []
+    responses = list(lines(file, _Response, tool=LLMeter.name, findings=findings))
     if not responses:
         raise GeneratorError(f"{file} holds no responses", advice="did LLMeter end properly? see its log")
     streaming = any(r.time_to_first_token is not None for r in responses)
@@ -192,7 +193,8 @@ def _parse(path: Path) -> NativeResult:
     stage = NativeStage(plan.label(load), load, records, _figures(told[STATS]), window(records), counts(records))
     model = summary.get("model_id") or endpoint.get("model_id")
     url = str(endpoint.get("base_url") or "").rstrip("/").removesuffix("/v1")
-    return NativeResult(LLMeter.name, None, [stage], list(_told(responses, records, uncounted)), model, url or None)
+    findings += _told(responses, records, uncounted)
+    return NativeResult(LLMeter.name, None, [stage], findings, model, url or None)
 
 
 def _without_texts(line: bytes) -> bytes:

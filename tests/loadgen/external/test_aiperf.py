@@ -332,7 +332,10 @@ def test_what_is_no_result(tmp_path: Path) -> None:
 def test_a_line_cut_off_at_the_end_is_left_out(sample: Path) -> None:
     file = sample / "profile_export.jsonl"
     file.write_text(file.read_text()[:-200])
-    assert TOOL.parse(sample).stages[0].counts["sent"] == 9
+    result = TOOL.parse(sample)
+    assert result.stages[0].counts["sent"] == 9
+    (left,) = [f.message for f in result.findings if f.code == "left_out"]
+    assert left == "the last line of profile_export.jsonl (10) was cut off: it is left out"
 
 
 @pytest.mark.generators

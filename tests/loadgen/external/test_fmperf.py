@@ -93,7 +93,7 @@ def test_servers_it_cannot_reach_are_refused(tmp_path: Path, endpoint: dict[str,
 
 
 def test_rows_of_tokens_become_requests() -> None:
-    (stage,) = TOOL.parse(SAMPLES).stages
+    (stage,) = TOOL.parse(SAMPLES / "results.json").stages
     records = stage.records
     assert records is not None
     assert stage.counts == {"sent": 4, "succeeded": 4, "failed": 0, "cancelled": 0}
@@ -112,6 +112,11 @@ def test_rows_of_tokens_become_requests() -> None:
 def test_a_sweep_has_a_stage_for_each_number_of_users() -> None:
     stages = TOOL.parse(SAMPLES / "sweep_results_all.json").stages
     assert [(s.name, s.counts["sent"]) for s in stages] == [("c=1", 1), ("c=2", 2)]
+
+
+def test_a_run_and_a_sweep_in_one_folder_are_both_read() -> None:
+    stages = TOOL.parse(SAMPLES).stages
+    assert [(s.name, s.counts["sent"]) for s in stages] == [("c=4", 4), ("c=1", 1), ("c=2", 2)]
 
 
 def row(request: int, index: int, at_ms: float, **more: Any) -> dict[str, Any]:

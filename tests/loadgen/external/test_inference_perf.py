@@ -278,6 +278,16 @@ def test_only_a_summary(sample: Path) -> None:
     assert alone.stages[0].aggregates == result.stages[0].aggregates
 
 
+def test_requests_are_known_by_their_form(sample: Path) -> None:
+    file = sample / "per_request_lifecycle_metrics.json"
+    before = TOOL.parse(file).stages[0]
+    other = file.rename(sample / "mine.json")
+    after = TOOL.parse(other).stages[0]
+    assert after.records is not None
+    assert after.counts == before.counts
+    assert after.load == before.load
+
+
 def test_contradictions_are_found(sample: Path) -> None:
     report = json.loads((sample / "stage_0_lifecycle_metrics.json").read_text())
     report["successes"]["latency"]["request_latency"]["p90"] = 0.0

@@ -113,6 +113,42 @@ def test_what_was_not_sent_any_more_is_no_request(sample: Path) -> None:
     assert "inconsistent_data" not in {f.code for f in result.findings}
 
 
+def test_a_result_in_which_nothing_was_sent(sample: Path) -> None:
+    """As our launcher leaves it where it is stopped before the first request."""
+    edit(sample, completed=0, failed=10, errors=[NOT_SENT] * 10, output_lens=[0] * 10)
+    (stage,) = TOOL.parse(sample).stages
+    assert stage.records is not None
+    assert len(stage.records) == 0
+    assert stage.counts == {"sent": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
+
+
+def test_empty_arrays_are_none(sample: Path) -> None:
+    content = json.loads((sample / "vllm-bench.json").read_text())
+    edit(sample, **{k: [] for k, v in content.items() if isinstance(v, list)})
+    result = TOOL.parse(sample)
+    assert result.stages[0].records is None
+    assert "no_requests_kept" in {f.code for f in result.findings}
+
+
+def test_what_is_left_out_of_a_folder_is_told(sample: Path) -> None:
+    text = (sample / "vllm-bench.json").read_text()
+    (sample / "cut.json").write_text(text[:2000])
+    (sample / "deep.json").write_text('{"a":' * 100_000)
+    (sample / "lines.json").write_text(json.dumps(json.loads(text)) + "\n" + text[:300].replace("\n", ""))
+    (sample / "other.json").write_text("[]")
+    (sample / "folder.json").mkdir()
+    result = TOOL.parse(sample)
+    assert len(result.stages) == 2
+    left = [f.message for f in result.findings if f.code == "left_out"]
+    assert left == [
+        "cut.json is no whole JSON file: left out",
+        "deep.json is no whole JSON file: left out",
+        "1 of 2 lines of lines.json are no whole JSON: left out",
+    ]
+    with pytest.raises(GeneratorError, match=r"cut\.json is no whole JSON file"):
+        TOOL.parse(sample / "cut.json")
+
+
 def test_chat_and_uniform_lengths(tmp_path: Path) -> None:
     length = {"distribution": "uniform", "min": 50, "max": 150}
     settings = {"concurrency": 1, "num_requests": 1, "endpoint": "chat", "input_length": length}

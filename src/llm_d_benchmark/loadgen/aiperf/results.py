@@ -153,7 +153,7 @@ def _records(path: Path, endpoint: Mapping[str, Any], findings: list[Finding], *
     rows: list[Row] = []
     warm = unended = recounted = 0
     streaming = bool(endpoint.get("streaming", True))
-    for line in lines(path, _Line, tool=TOOL):
+    for line in lines(path, _Line, tool=TOOL, findings=findings):
         if line.metadata.benchmark_phase not in (None, "profiling"):
             warm += 1
             continue

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ...domain.errors import GeneratorError
+from ...domain.events import Finding
+from .plan import warning
 
 T = TypeVar("T")
 BLOCK = 1 << 23
@@ -90,8 +92,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
     yield rest if first else b"[{" + rest
 
 
-def lines(path: Path, kind: type[T], *, tool: str) -> Iterator[T]:
-    """The objects of a JSON-lines file. A last line that was cut off is left out.
+def lines(path: Path, kind: type[T], *, tool: str, findings: list[Finding]) -> Iterator[T]:
+    """The objects of a JSON-lines file. A last line that was cut off is left out, with a finding.
 
     Raises:
         GeneratorError: it is no such file.
@@ -106,6 +108,8 @@ def lines(path: Path, kind: type[T], *, tool: str) -> Iterator[T]:
                     yield decoder.decode(line)
                 except msgspec.DecodeError as error:
                     if not line.endswith(b"\n"):
+                        text = f"the last line of {path.name} ({number}) was cut off: it is left out"
+                        findings.append(warning("left_out", text, f"was {tool} or the copy of its results cut short?"))
                         return
                     raise GeneratorError(f"{path}:{number} is not of a result of {tool}: {error}") from None
     except OSError as error:

@@ -90,20 +90,26 @@ class _Rows:
 
 def parse(path: Path) -> NativeResult:
     """The results in a folder, or a results file; see ``Adapter.parse``."""
-    files = _files(path)
+    results = _results(path)
+    asked = _asked(results[0][0].parent / REQUESTS)
+    stages: list[NativeStage] = []
+    findings: list[Finding] = []
+    for files in results:
+        for stage, found in _stages(files, asked):
+            stages.append(stage)
+            findings += found
+    return NativeResult(TOOL, None, stages, findings, model=asked.model)
+
+
+def _stages(files: list[Path], asked: _Asked) -> Iterator[tuple[NativeStage, list[Finding]]]:
+    """One for each number of users, with its findings."""
     rows = _read(files)
     if not len(rows):
         raise GeneratorError(f"{files[0]} holds no rows", advice="did fmperf end properly?")
-    asked = _asked(files[0].parent / REQUESTS)
-    stages: list[NativeStage] = []
-    findings: list[Finding] = []
     several = np.unique(rows.requests["exp_num_users"]).tolist()
     for users in several:
         mine = rows if len(several) == 1 else _take(rows, rows.requests["exp_num_users"] == users)
-        stage, found = _stage(mine, users, asked)
-        stages.append(stage)
-        findings += found
-    return NativeResult(TOOL, None, stages, findings, model=asked.model)
+        yield _stage(mine, users, asked)
 
 
 def tidy(folder: Path) -> None:
@@ -125,18 +131,21 @@ def tidy(folder: Path) -> None:
         (folder / REQUESTS).write_text(json.dumps(cases))
 
 
-def _files(path: Path) -> list[Path]:
+def _results(path: Path) -> list[list[Path]]:
+    """The results in a folder, each with its files: of a run, of sweeps, else the parts of a run that did not end."""
     if path.is_file():
-        return [path]
+        return [[path]]
+    results = []
     for name in (RESULTS, *SEVERAL):
         found = sorted(path.rglob(name)) if path.is_dir() else []
         if len(found) > 1:
             raise GeneratorError(f"{len(found)} results of {TOOL} in {path}", advice="give one of their folders")
-        if found:
-            return found
+        results += [found] if found else []
+    if results:
+        return results
     parts = sorted(path.glob(PARTS)) if path.is_dir() else []
     if parts:
-        return parts
+        return [parts]
     raise GeneratorError(f"no results of {TOOL} in {path}: looked for {RESULTS}, {', '.join(SEVERAL)}, {PARTS}")
 
 

@@ -82,7 +82,8 @@ class _Entry(msgspec.Struct):
 
 def parse(path: Path) -> NativeResult:
     """See ``Adapter.parse``. A folder (its reports may lie deeper), or one summary or stage report."""
-    if path.is_file() and path.name != PER_REQUEST:
+    requests = path if path.is_file() and _is_array(path) else None
+    if path.is_file() and requests is None:
         folder, reports = path.parent, [path]
     else:
         folder = path.parent if path.is_file() else find(path, (PER_REQUEST, SUMMARY, STAGES), tool=TOOL)
@@ -90,11 +91,12 @@ def parse(path: Path) -> NativeResult:
         reports = stages or [p for p in [folder / SUMMARY] if p.is_file()]
     told = [_report(report) for report in reports]
     used, findings = _used_config(folder), list[Finding]()
-    rows = None if path in reports else _rows(folder / PER_REQUEST, used, findings)
+    requests = requests or folder / PER_REQUEST
+    rows = None if path in reports else _rows(requests, used, findings)
     parts = _split(rows, told, findings)
     starts = [_stage_start(folder, number) for number in range(len(parts))]
     if rows:
-        _to_epoch(parts, starts, folder / PER_REQUEST, findings)
+        _to_epoch(parts, starts, requests, findings)
     loads = _loads(used, told, len(parts), findings)
     found = [
         _stage(plan.label(loads[i]), loads[i], part, told[i] if i < len(told) else {}, findings)
@@ -102,6 +104,12 @@ def parse(path: Path) -> NativeResult:
     ]
     server = mapping(used.get("server"))
     return NativeResult(TOOL, None, found, findings, server.get("model_name"), server.get("base_url"))
+
+
+def _is_array(path: Path) -> bool:
+    """Its reports are objects, and its requests an array, whatever they are called."""
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"[")
 
 
 def _number(report: Path) -> int:

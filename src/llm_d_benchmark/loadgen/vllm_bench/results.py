@@ -69,7 +69,8 @@ class _Arrays:
     def complete(self) -> bool:
         """Whether they hold what a request needs, each of the same length."""
         given = (self.outputs, self.ttfts, self.gaps)
-        return all(a is not None for a in given) and len({len(a) for a in given if a is not None}) == 1
+        lengths = {0 if a is None else len(a) for a in given}
+        return len(lengths) == 1 and lengths != {0}
 
     def __len__(self) -> int:
         return len(self.outputs or ())
@@ -126,29 +127,46 @@ def _decoded(raw: Raws, key: str, kind: Any) -> Any:
 
 def parse(path: Path) -> NativeResult:
     """See ``Adapter.parse``. A file (also of several results, one a line), or a folder with such files."""
-    files = [path] if path.is_file() else sorted(p for p in path.glob("*.json") if not p.name.endswith(".pytorch.json"))
-    found = [(file, raw) for file in files for raw in _results(file)]
-    if not found:
-        raise GeneratorError(
-            f"no result of {TOOL} in {path}: looked for a .json file with 'completed' and 'request_throughput'",
-            advice="run vllm bench serve with --save-result --save-detailed",
-        )
     findings: list[Finding] = []
+    found = [(file, raw) for file in _files(path) for raw in _results(file, findings)]
+    if not found:
+        damaged = "".join(f"\n{f.message}" for f in findings)
+        looked = "looked for a .json file with 'completed' and 'request_throughput'"
+        raise GeneratorError(
+            f"no result of {TOOL} in {path}: {looked}{damaged}",
+            advice="was it cut off?" if damaged else "run vllm bench serve with --save-result --save-detailed",
+        )
     stages = [_stage(file, raw, findings) for file, raw in found]
     model = _scalars(found[0][1]).get("model_id")
     return NativeResult(TOOL, None, stages, findings, model if isinstance(model, str) else None)
 
 
-def _results(file: Path) -> list[Raws]:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise GeneratorError(f"{file} cannot be read: {error.strerror}") from None
-    for pieces in ([data], data.splitlines()):
-        with suppress(msgspec.DecodeError):
-            raws = [msgspec.json.decode(piece, type=Raws) for piece in pieces if piece.strip()]
-            return [raw for raw in raws if {"completed", "request_throughput"} <= raw.keys()]
-    return []
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.glob("*.json") if p.is_file() and not p.name.endswith(".pytorch.json"))
+
+
+def _results(file: Path, findings: list[Finding]) -> list[Raws]:
+    """The results in a file: it is one, or has one a line. What of it is not whole is left out, with a finding."""
+    data = file.read_bytes()
+    for pieces in ([data], [line for line in data.splitlines() if line.strip()]):
+        found: list[Raws] = []
+        broken = 0
+        for piece in pieces:
+            try:
+                found.append(msgspec.json.decode(piece, type=Raws))
+            except msgspec.ValidationError:
+                continue  # JSON, but no object
+            except (msgspec.DecodeError, RecursionError):
+                broken += 1
+        if not broken:
+            break
+    if broken:
+        lines = f"{broken} of {len(pieces)} lines of {file.name} are no whole JSON"
+        text = lines if found else f"{file.name} is no whole JSON file"
+        findings.append(plan.warning("left_out", f"{text}: left out", "was it cut off?"))
+    return [raw for raw in found if {"completed", "request_throughput"} <= raw.keys()]
 
 
 def _scalars(raw: Raws) -> dict[str, Any]:
@@ -226,6 +244,8 @@ def _figures(told: Mapping[str, Any]) -> dict[str, Scalar]:
 def _records(file: Path, told: Mapping[str, Any], arrays: _Arrays, findings: list[Finding]) -> Records:
     open_loop = "rate" in _load(told)
     rows = [_row(arrays, i, open_loop=open_loop) for i in arrays.sent]
+    if not rows:
+        return to_records([])
     offset, finding = to_epoch(
         min(row["sent"] for row in rows), max(row["end"] for row in rows), file, end=_date(told.get("date"))
     )
