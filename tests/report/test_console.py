@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from llm_d_benchmark.domain.result import Absent
+from llm_d_benchmark.domain.result import Absent, FindingRecord
 from llm_d_benchmark.report.console import render_summary
 
 from . import sample
@@ -80,3 +80,25 @@ def test_only_virtual_time_vouches_for_a_client_that_nobody_watched(generator: s
     stages = [dataclasses.replace(s, load_generator=generator) for s in made.stages]
     text = render_summary(dataclasses.replace(made, validity=unwatched, stages=stages, slos=()), width=200)
     assert said in text
+
+
+def test_the_verdict_vouches_only_for_a_client_that_every_stage_tells_of() -> None:
+    made = sample.result(3)
+    assert "The client was not the bottleneck" in render_summary(dataclasses.replace(made, slos=()), width=200)
+    silent = dataclasses.replace(made.stages[1].metrics, schedule_delay=Absent("the tool does not tell"))
+    stages = [made.stages[0], dataclasses.replace(made.stages[1], metrics=silent), made.stages[2]]
+    imported = FindingRecord("client_unknown", "info", "imported")
+    wrong = FindingRecord("inconsistent_data", "warning", "counts differ")
+    nobody = dataclasses.replace(made.validity, workers=())
+    for changed, said in (
+        ({"stages": stages}, "how late the client was is not known"),
+        ({"findings": [imported]}, "Nothing contradicts these numbers; how late the client was is not known"),
+        (
+            {"findings": [imported, wrong]},
+            "Findings say what contradicts these numbers; how late the client was is not",
+        ),
+        ({"validity": nobody}, "how busy the client was is not known"),
+    ):
+        text = render_summary(dataclasses.replace(made, slos=(), **changed), width=200)
+        assert said in text
+        assert "not the bottleneck" not in text

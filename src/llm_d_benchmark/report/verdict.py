@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..domain.events import Event, EventType
-from ..domain.result import Measured, Reason, RunResult, StageResult
+from ..domain.result import Distribution, Measured, Reason, RunResult, StageResult
 
 Tone = Literal["good", "warning", "bad"]
 SIMULATED = "The server is simulated: these numbers describe a model, not a machine."
+
+CONTRADICTIONS = frozenset({"inconsistent_data", "identity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +56,27 @@ def _verdict(result: RunResult, events: Sequence[Event]) -> Verdict:
     if missed:
         names = ", ".join(s.name for s in missed)
         return Verdict("SLO MISSED", "warning", f"The numbers are valid, and say that the server missed: {names}.")
-    if _client_known(result):
-        sentence = "The client was not the bottleneck" + (
-            "." if result.simulated else ": these numbers describe the server."
-        )
-    elif result.simulated and all(stage.load_generator == "virtual" for stage in result.stages):
-        sentence = "In virtual time there is no client that could be the bottleneck."
-    else:
-        sentence = "Nothing contradicts these numbers; how late the client was is not known."
-    return Verdict("OK", "good", sentence + _slo_words(result))
+    return Verdict("OK", "good", _client_words(result) + _slo_words(result))
 
 
-def _client_known(result: RunResult) -> bool:
-    """Whether anything tells of the client's own delay."""
-    return bool(result.validity.workers) or isinstance(result.validity.schedule_delay_p99, Measured)
+def _client_words(result: RunResult) -> str:
+    """Whether the client was the bottleneck: the run is vouched for where every stage tells how late its requests were,
+    and somebody watched how busy the client was."""
+    late = any(f.code == "client_unknown" for f in result.findings) or not all(map(_lateness_known, result.stages))
+    if not late and result.validity.workers:
+        described = "." if result.simulated else ": these numbers describe the server."
+        return f"The client was not the bottleneck{described}"
+    if result.simulated and all(stage.load_generator == "virtual" for stage in result.stages):
+        return "In virtual time there is no client that could be the bottleneck."
+    contradicted = any(f.code in CONTRADICTIONS for f in result.findings)
+    sound = "Findings say what contradicts these numbers" if contradicted else "Nothing contradicts these numbers"
+    return f"{sound}; how {'late' if late else 'busy'} the client was is not known."
+
+
+def _lateness_known(stage: StageResult) -> bool:
+    """Whether a stage tells how late its requests were, if any was answered."""
+    measured = stage.metrics
+    return isinstance(measured.schedule_delay, Distribution) or not isinstance(measured.e2e, Distribution)
 
 
 def _slo_words(result: RunResult) -> str:
