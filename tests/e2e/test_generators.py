@@ -202,3 +202,15 @@ def test_import_of_what_the_tool_left_is_the_run_again(tmp_path: Path, env: dict
     assert (done.returncode, done.stdout) == (6, "")
     assert "guidellm" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_import_tells_what_it_left_out_and_vouches_for_no_client(tmp_path: Path, env: dict[str, str]) -> None:
+    sample = Path(__file__).parents[1] / "samples" / "vllm-bench" / "vllm-bench.json"
+    text = sample.read_text()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.json").write_text(text)
+    (tmp_path / "in" / "b.json").write_text(text[:500])
+    done = bench("import", "--from", "vllm-bench", "in", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "warning: b.json is no whole JSON file: left out" in done.stderr
+    assert "how late the client was is not known" in done.stdout

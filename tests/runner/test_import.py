@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import copy
+import gzip
 import json
+import lzma
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -181,7 +184,7 @@ def test_what_is_not_there_is_said_with_what_was_looked_for(tmp_path: Path) -> N
         import_results([("fake", empty)], tmp_path / "out")
     with pytest.raises(GeneratorError, match=r"(?s)known tool.*has no fake\.json.*llm-d Benchmark Report"):
         import_results([("auto", empty)], tmp_path / "out")
-    with pytest.raises(ConfigError, match="not known") as told:
+    with pytest.raises(ConfigError, match=r"not known; did you mean 'fake'\?") as told:
         import_results([("fake2", empty)], tmp_path / "out")
     assert "auto, fake, llm-d-report, other" in str(told.value.advice)
     both = write(write(tmp_path / "both", {"n": 9}), {"n": 9}, tool="other")
@@ -211,6 +214,38 @@ def test_a_file_of_the_tool_without_any_figure_makes_no_run_folder(tmp_path: Pat
     with pytest.raises(GeneratorError, match="says nothing of its requests"):
         import_results([("fake", write(tmp_path / "in", {}))], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_result_without_a_request_makes_no_run_folder(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", {"n": 0}, {"counts": {"sent": 0, "failed": 0}})
+    with pytest.raises(GeneratorError, match="says nothing of its requests"):
+        import_results([("fake", source)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_compressed_file_is_called_that(tmp_path: Path) -> None:
+    for name, pack in {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress}.items():
+        (tmp_path / "r").write_bytes(pack((SAMPLES / "guidellm" / "concurrent.json").read_bytes()))
+        with pytest.raises(ConfigError, match=rf"is compressed \({name}\)"):
+            import_results([("guidellm", tmp_path / "r")], tmp_path / "out")
+
+
+DEEP = '{"a":' * 100_000
+FILES = {
+    "guidellm": "benchmarks.json", "aiperf": "profile_export_aiperf.json", "vllm-bench": "r.json",
+    "inference-perf": "summary_lifecycle_metrics.json", "llmeter": "responses.jsonl", "fmperf": "results.json",
+    "llm-d-report": "r.yaml",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", FILES)
+@pytest.mark.parametrize("text", [DEEP, "[" * 100_000, f"[{DEEP}", "\0\1\2", "[]", "{}", ""], ids=range(7))
+def test_whatever_a_file_of_a_tool_holds_is_no_bug_of_ours(tmp_path: Path, tool: str, text: str) -> None:
+    (tmp_path / FILES[tool]).write_text(text)
+    for path in (tmp_path, tmp_path / FILES[tool]):
+        with pytest.raises(GeneratorError):
+            ingest.read_results(tool, path)
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config.model import BenchmarkConfig
 from ..config.source import write_text
+from ..config.spelling import nearest
 from ..domain.errors import ConfigError, GeneratorError
 from ..domain.events import Event, EventType, Finding, Severity
 from ..domain.records import Records
@@ -29,6 +30,7 @@ from .finish import analyze_and_report
 AUTO = "auto"
 MOST_FILES = 200
 """Digests of more files than this say nothing to anybody; the rest are counted."""
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
 @dataclass(slots=True)
@@ -84,9 +86,13 @@ def read_results(tool: str, path: Path) -> list[NativeResult]:
     known = readers()
     if not path.exists():
         raise ConfigError(f"{path} does not exist", advice="give the file or folder that the tool wrote")
+    if path.is_file() and (packed := _packed(path)):
+        raise ConfigError(f"{path} is compressed ({packed})", advice="unpack it, and give what was in it")
     if tool != AUTO:
         if tool not in known:
-            raise ConfigError(f"--from {tool}: not known", advice=f"one of: {AUTO}, {', '.join(known)}")
+            raise ConfigError(
+                f"--from {tool}: not known{nearest(tool, known)}", advice=f"one of: {AUTO}, {', '.join(known)}"
+            )
         return read(known[tool], tool, path)
     found: dict[str, list[NativeResult]] = {}
     refused: list[str] = []
@@ -104,6 +110,13 @@ def read_results(tool: str, path: Path) -> list[NativeResult]:
         names = " and ".join(found)
         raise ConfigError(f"{path} holds results of {names}", advice=f"choose with --from {next(iter(found))}")
     return next(iter(found.values()))
+
+
+def _packed(path: Path) -> str | None:
+    """How a file is compressed, by its first bytes."""
+    with path.open("rb") as file:
+        first = file.read(8)
+    return next((name for magic, name in _PACKED.items() if first.startswith(magic)), None)
 
 
 def import_results(
