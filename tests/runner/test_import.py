@@ -130,6 +130,23 @@ def test_aggregates_are_the_metrics_without_limits_and_the_rest_is_absent(tmp_pa
 
 
 @pytest.mark.usefixtures("tools")
+def test_percentiles_that_only_the_tool_tells_are_kept_up_to_the_report(tmp_path: Path) -> None:
+    """A summary has nothing else to make them of."""
+    told = AGGREGATES | {"ttft.p25": 0.04, "ttft.p75": 0.06, "ttft.p33.3": 0.045}
+    source = write(tmp_path / "in", {"aggregates": told, "counts": {"sent": 110, "failed": 10}})
+    folder, result = import_results([("fake", source)], tmp_path / "out")
+    ttft = result.stages[0].metrics.ttft
+    assert isinstance(ttft, Distribution)
+    assert list(ttft.percentiles) == ["p25", "p33.3", "p50", "p75", "p90", "p95", "p99", "p99.9"]
+    assert analyze_folder(folder) == result
+    report = yaml.safe_load((folder / "benchmark_report.yaml").read_text())
+    kept = report["results"]["request_performance"]["aggregate"]["latency"]["time_to_first_token"]
+    assert (kept["p25"], kept["p50"], kept["p75"]) == (0.04, 0.048, 0.06)
+    _, again = import_results([("llm-d-report", folder / "benchmark_report.yaml")], tmp_path / "again")
+    assert again.stages[0].metrics.ttft.percentiles["p25"] == Reported(0.04)  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("tools")
 def test_arrivals_that_are_not_told_are_not_called_constant(tmp_path: Path) -> None:
     loads: list[dict[str, Any]] = [{"rate": 10.0}, {"concurrency": 4}, {}, {"arrival": "trace"}]
     source = write(tmp_path / "in", *({"aggregates": AGGREGATES, "counts": {"sent": 9}, "load": one} for one in loads))

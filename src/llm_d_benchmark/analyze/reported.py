@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..domain.result import (
 from .windows import StageWindow
 
 NO_REQUESTS = "the tool kept no requests and does not report it"
+_PERCENTILE = re.compile(r"p\d+(\.\d+)?")
 _OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
@@ -127,7 +129,7 @@ def _distribution(name: str, own: Mapping[str, Measured], succeeded: int) -> Dis
         return None if found is None else found.value
 
     percentiles: dict[str, Percentile] = {}
-    for level, _ in PERCENTILES:
+    for level in _levels(name, own):
         value = number(level)
         percentiles[level] = Absent("the tool does not report it") if value is None else Reported(value)
     count = number("count")
@@ -141,6 +143,13 @@ def _distribution(name: str, own: Mapping[str, Measured], succeeded: int) -> Dis
         percentiles,
         "reported",
     )
+
+
+def _levels(name: str, own: Mapping[str, Measured]) -> list[str]:
+    """The percentiles that every result has, and whatever others the tool tells (p25, say), ascending."""
+    statistics = (key.removeprefix(f"{name}.") for key in own if key.startswith(f"{name}."))
+    told = (s for s in statistics if _PERCENTILE.fullmatch(s))
+    return sorted({*told, *(level for level, _ in PERCENTILES)}, key=lambda level: float(level[1:]))
 
 
 def _length(achieved: Scalar) -> Lengths:

@@ -75,7 +75,7 @@ class Distribution:
     """A latency or length distribution. ``percentiles`` has the keys p50, p90, p95, p99, p99.9.
 
     ``limits`` names how the limits were made: order_statistic or block_bootstrap; ``reported``: another tool's own
-    figures, where ``min`` and ``max`` may be missing.
+    figures, where ``min`` and ``max`` may be missing, and there may be other percentiles that it told (p25, say).
     """
 
     unit: str

@@ -28,8 +28,8 @@ _LARGEST = 64 * 2**20
 _TOOLS = {"vllm-benchmark": "vllm-bench", "vllm_benchmark": "vllm-bench", "inference_perf": "inference-perf"}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "s/token": 1.0, "ms/token": 1e-3}
 _STATISTICS = {
-    "mean": "mean", "stddev": "sd", "min": "min", "max": "max", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99",
-    "p99p9": "p99.9",
+    "mean": "mean", "stddev": "sd", "min": "min", "max": "max", "p0p1": "p0.1", "p1": "p1", "p5": "p5", "p10": "p10",
+    "p25": "p25", "p50": "p50", "p75": "p75", "p90": "p90", "p95": "p95", "p99": "p99", "p99p9": "p99.9",
 }  # fmt: skip
 _LATENCIES = {
     "time_to_first_token": "ttft",

@@ -36,7 +36,10 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TOOL = "llm-d-benchmark"
 _TOOLS = {"native": _TOOL, "virtual": _TOOL, "vllm-bench": "vllm-benchmark"}
-_KEYS = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99.9": "p99p9"}
+_KEYS = {
+    "p0.1": "p0p1", "p1": "p1", "p5": "p5", "p10": "p10", "p25": "p25", "p50": "p50", "p75": "p75", "p90": "p90",
+    "p95": "p95", "p99": "p99", "p99.9": "p99p9",
+}  # fmt: skip
 _LENGTH_KINDS = {"fixed": "fixed", "normal": "gaussian", "uniform": "uniform"}
 
 
@@ -207,7 +210,7 @@ def _statistics(value: DistributionOrAbsent, units: str) -> Json | None:
         "mean": value.mean,
         "stddev": value.sd,
         "min": value.min,
-        **{_KEYS[key]: value.at(key) for key in value.percentiles},
+        **{_KEYS[key]: value.at(key) for key in value.percentiles if key in _KEYS},
         "max": value.max,
     }
 
