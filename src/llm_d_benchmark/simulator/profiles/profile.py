@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from ...config.simulator import SimulatorTargetConfig
 from ...config.spelling import nearest
 from ...domain.errors import ConfigError
 from ..cost import StepCost
 from .file import ProfileFile, StepCoefficients, read_profile
-from .roofline import kv_cache_bytes, step_cost
+from .roofline import activation_bytes, kv_cache_bytes, step_cost, weight_bytes
 from .tables import Hardware, ModelShape, hardware, models
 
 KEY = "spec.target.simulator"
+_MEMORY_KEYS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
+    {"gpu_memory_utilization": max, "max_num_batched_tokens": min, "max_num_seqs": min}
+)
+"""Keys that take memory from the KV cache: which of a value and the usual one leaves it more."""
 ADVICE = "llm-d-benchmark simulator profiles lists models and hardware; simulator calibrate writes profile files"
 
 
@@ -90,9 +97,7 @@ def published(config: SimulatorTargetConfig) -> ProfileFile:
             f"{KEY}.tensor_parallel_size: {tp} does not divide the {model.num_attention_heads} attention heads of "
             f"{model.name}; it takes {', '.join(map(str, _parallel_sizes(model)))}"
         )
-    room = kv_cache_bytes(model, gpu, config, tp)
-    tokens = int(room // model.kv_bytes_per_token(tp))
-    if tokens < config.block_size:
+    if not _fits(config, model, gpu):
         raise _does_not_fit(config, model, gpu)
     return ProfileFile(
         model=model.name,
@@ -100,7 +105,7 @@ def published(config: SimulatorTargetConfig) -> ProfileFile:
         source=f"roofline of published figures: {model.source}; {gpu.source}",
         tensor_parallel_size=tp,
         max_model_len=model.max_position_embeddings,
-        kv_cache_tokens=tokens,
+        kv_cache_tokens=_cache_tokens(config, model, gpu),
         step=StepCoefficients.of(step_cost(model, gpu, tp)),
     )
 
@@ -127,24 +132,49 @@ def _parallel_sizes(model: ModelShape) -> list[int]:
 
 
 def _does_not_fit(config: SimulatorTargetConfig, model: ModelShape, gpu: Hardware) -> ConfigError:
+    """Blames the key that, once it and those before it ask for no more than usual, leaves enough."""
     tp = config.tensor_parallel_size
-    enough = next((n for n in _parallel_sizes(model) if kv_cache_bytes(model, gpu, config, n) > 0), None)
-    weights = model.parameters * model.weight_bytes
-    memory = gpu.memory * config.gpu_memory_utilization
-    usual = SimulatorTargetConfig.model_fields["gpu_memory_utilization"].default
-    if kv_cache_bytes(model, gpu, config.model_copy(update={"gpu_memory_utilization": usual}), tp) > 0:
-        return ConfigError(
-            f"{KEY}.gpu_memory_utilization: {config.gpu_memory_utilization:g} leaves {memory / 2**30:.1f} GiB of each "
-            f"GPU, and the weights of {model.name} on {tp} x {gpu.name} are {weights / tp / 2**30:.1f} GiB of it",
-            advice=f"raise it; {usual:g} is enough",
-        )
+    eased = config
+    for key, ease in _MEMORY_KEYS.items():
+        value, usual = getattr(config, key), _usual(key)
+        eased = eased.model_copy(update={key: ease(value, usual)})
+        if _fits(eased, model, gpu):
+            weights, step = weight_bytes(model, tp), activation_bytes(model, config, tp)
+            return ConfigError(
+                f"{KEY}.{key}: {value} leaves no room for a KV cache: of the "
+                f"{_gib(gpu.memory * config.gpu_memory_utilization)} of each GPU that gpu_memory_utilization allows, "
+                f"the weights of {model.name} on {tp} x {gpu.name} take {_gib(weights)}, a full step {_gib(step)}",
+                advice=f"{'raise' if usual > value else 'lower'} it; {usual} is enough",
+            )
+    sizes = (eased.model_copy(update={"tensor_parallel_size": n}) for n in _parallel_sizes(model))
+    enough = next((s.tensor_parallel_size for s in sizes if _fits(s, model, gpu)), None)
     return ConfigError(
         f"{KEY}.tensor_parallel_size: {model.name} does not fit {tp} x {gpu.name}: its weights are "
-        f"{weights / 2**30:.1f} GiB and gpu_memory_utilization leaves {memory / 2**30:.1f} GiB of each GPU",
+        f"{_gib(weight_bytes(model, 1))} and gpu_memory_utilization leaves "
+        f"{_gib(gpu.memory * config.gpu_memory_utilization)} of each GPU",
         advice=f"set tensor_parallel_size: {enough}, or choose hardware with more memory"
         if enough
-        else "choose hardware with more memory, or a smaller max_num_batched_tokens",
+        else "choose hardware with more memory",
     )
+
+
+def _fits(config: SimulatorTargetConfig, model: ModelShape, gpu: Hardware) -> bool:
+    """Whether memory has room for a block of the KV cache, of the usual size at most."""
+    return _cache_tokens(config, model, gpu) >= min(config.block_size, int(_usual("block_size")))
+
+
+def _cache_tokens(config: SimulatorTargetConfig, model: ModelShape, gpu: Hardware) -> int:
+    """Tokens of KV cache that a replica has memory for; negative where not even the rest fits."""
+    tp = config.tensor_parallel_size
+    return int(kv_cache_bytes(model, gpu, config, tp) // model.kv_bytes_per_token(tp))
+
+
+def _usual(key: str) -> Any:
+    return SimulatorTargetConfig.model_fields[key].default
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def _from_file(config: SimulatorTargetConfig, path: Path) -> ProfileFile:
@@ -157,7 +187,7 @@ def _from_file(config: SimulatorTargetConfig, path: Path) -> ProfileFile:
             f"{profile.tensor_parallel_size}",
             advice=f"set tensor_parallel_size: {profile.tensor_parallel_size}, or calibrate with runs of the other one",
         )
-    if config.gpu_memory_utilization != SimulatorTargetConfig.model_fields["gpu_memory_utilization"].default:
+    if config.gpu_memory_utilization != _usual("gpu_memory_utilization"):
         raise ConfigError(
             f"{KEY}.gpu_memory_utilization: {path} holds a KV cache of {profile.kv_cache_tokens} tokens as it is",
             advice="leave it out, and set num_gpu_blocks for another size",
@@ -172,7 +202,13 @@ def _from_file(config: SimulatorTargetConfig, path: Path) -> ProfileFile:
 
 
 def _resolved(config: SimulatorTargetConfig, found: ProfileFile) -> Profile:
-    blocks = config.num_gpu_blocks or max(1, found.kv_cache_tokens // config.block_size)
+    if config.num_gpu_blocks is None and config.block_size > found.kv_cache_tokens:
+        raise ConfigError(
+            f"{KEY}.block_size: a block of {config.block_size} tokens is more than the whole KV cache, which holds "
+            f"{found.kv_cache_tokens}",
+            advice="vLLM takes 8, 16, 32, 64, 128",
+        )
+    blocks = config.num_gpu_blocks or found.kv_cache_tokens // config.block_size
     capacity = blocks * config.block_size
     wanted = config.max_model_len
     if wanted is not None and wanted > found.max_model_len:

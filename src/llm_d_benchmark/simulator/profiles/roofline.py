@@ -61,12 +61,16 @@ def kv_cache_bytes(
 
     utilisation x memory - weights - peak activations of a full step - ``NON_TORCH_BYTES``.
     """
-    weights = model.parameters * model.weight_bytes / tensor_parallel_size
-    activations = _activation_bytes(model, config, tensor_parallel_size)
-    return config.gpu_memory_utilization * hardware.memory - weights - activations - NON_TORCH_BYTES
+    taken = weight_bytes(model, tensor_parallel_size) + activation_bytes(model, config, tensor_parallel_size)
+    return config.gpu_memory_utilization * hardware.memory - taken - NON_TORCH_BYTES
 
 
-def _activation_bytes(model: ModelShape, config: SimulatorTargetConfig, tp: int) -> float:
+def weight_bytes(model: ModelShape, tp: int) -> float:
+    """Weights of one GPU."""
+    return model.parameters * model.weight_bytes / tp
+
+
+def activation_bytes(model: ModelShape, config: SimulatorTargetConfig, tp: int) -> float:
     """Peak activations of a layer (hidden states, norms, gate, up and their product) plus logits as float32, twice."""
     wide = model.intermediate_size or model.moe_intermediate_size * model.num_experts_per_tok
     per_token = (4 * model.hidden_size + 3 * wide / tp) * ACTIVATION_BYTES
