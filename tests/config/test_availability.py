@@ -33,12 +33,13 @@ def test_the_basic_configuration_needs_a_cluster_and_two_generators() -> None:
     assert "prometheus_unnamed" not in [f.code for f in found]
 
 
+@pytest.mark.parametrize("generator", ["native", "virtual"])
 @pytest.mark.parametrize("kind", ["dataset", "trace"])
-def test_a_file_of_prompts_that_is_not_there_is_said_before_the_run(kind: str, tmp_path: Path) -> None:
+def test_a_file_of_prompts_that_is_not_there_is_said_before_the_run(kind: str, generator: str, tmp_path: Path) -> None:
     def said(path: Path) -> list[str]:
-        native = {"type": "native", "config": {"workload": {"type": kind, "path": str(path)}, "concurrency": 1}}
-        overrides = {"spec": {"target": "local", "benchmark": {"load_generators": [native]}}}
-        found = unavailable(load_config([], env={}, overrides=overrides).config, HERE, {"native"})
+        load = {"type": generator, "config": {"workload": {"type": kind, "path": str(path)}, "concurrency": 1}}
+        overrides = {"spec": {"target": "local", "benchmark": {"load_generators": [load]}}}
+        found = unavailable(load_config([], env={}, overrides=overrides).config, HERE, {"native", "virtual"})
         return [f.message for f in found if f.severity is Severity.ERROR]
 
     file = tmp_path / "prompts.jsonl"

@@ -35,6 +35,16 @@ def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_serve_does_not_start_without_its_lengths(tmp_path: Path) -> None:
+    (tmp_path / "lengths.txt").write_text("12\nmany\n")
+    for path, says in (("nope.txt", "cannot read the lengths in nope.txt"), ("lengths.txt", "lengths.txt:2: 'many'")):
+        lengths = f"{TARGET}.output_length={{distribution: file, path: {path}}}"
+        done = bench("simulator", "serve", "--port", "0", "--set", lengths, cwd=tmp_path)
+        assert done.returncode == ExitCode.USAGE
+        assert f"{TARGET}.output_length.path: {says}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_one_command_measures_a_simulated_deployment(tmp_path: Path) -> None:
     load = sets(num_requests=30, concurrency=3, input_length=64, output_length=8)
     done = bench("run", "--target", "simulator", *load, "-o", "out", "--fail-on", "none", cwd=tmp_path)

@@ -78,18 +78,29 @@ def _target(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:
 
 def _files(config: BenchmarkConfig) -> Iterator[Finding]:
     """Files of prompts and lengths that are not there: said before a server is started for them."""
+    for key, path in _named_files(config):
+        if isinstance(path, str) and not Path(path).exists():
+            yield Finding(
+                "file_missing",
+                Severity.ERROR,
+                f"{key}.path: {path} does not exist",
+                "paths start at the folder that the command is started in",
+            )
+
+
+def _named_files(config: BenchmarkConfig) -> Iterator[tuple[str, object]]:
+    """Blocks whose ``path`` is read by us, and that path."""
     for i, spec in enumerate(config.spec.benchmark.load_generators):
-        load = spec.config
-        named = {"workload": load.workload.get("path")} if load.workload.get("type") in ("dataset", "trace") else {}
-        named |= {name: getattr(getattr(load, name), "path", None) for name in ("input_length", "output_length")}
-        for name, path in named.items():
-            if spec.type == "native" and isinstance(path, str) and not Path(path).exists():
-                yield Finding(
-                    "file_missing",
-                    Severity.ERROR,
-                    f"spec.benchmark.load_generators.{i}.config.{name}.path: {path} does not exist",
-                    "paths start at the folder that the command is started in",
-                )
+        load, key = spec.config, f"spec.benchmark.load_generators.{i}.config"
+        if spec.type not in ("native", "virtual"):
+            continue
+        if load.workload.get("type") in ("dataset", "trace"):
+            yield f"{key}.workload", load.workload.get("path")
+        for name in ("input_length", "output_length"):
+            yield f"{key}.{name}", getattr(getattr(load, name), "path", None)
+    target = config.spec.target
+    if target is not None and target.type == "simulator" and target.simulator is not None:
+        yield "spec.target.simulator.output_length", getattr(target.simulator.output_length, "path", None)
 
 
 def _generators(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:

@@ -8,7 +8,9 @@ import numpy as np
 
 from ...config.load import Length
 from ...config.simulator import SimulatorTargetConfig
-from ...workload.lengths import draw
+from ...domain.errors import ConfigError
+from ...workload.lengths import draw, lengths_of_file
+from ..profiles.profile import KEY
 
 _FATES = 0xFA7E
 
@@ -29,7 +31,11 @@ class Fate:
 
 
 class Fates:
-    """The n-th request of a server (from 0) has the same fate under the same configuration."""
+    """The n-th request of a server (from 0) has the same fate under the same configuration.
+
+    Raises:
+        ConfigError: the file of ``output_length`` cannot be read.
+    """
 
     def __init__(self, config: SimulatorTargetConfig) -> None:
         failures = config.failures
@@ -38,6 +44,8 @@ class Fates:
         self._seed = config.seed
         self._length: Length | None = config.output_length
         self._nothing = Fate()
+        if config.output_length is not None and config.output_length.path is not None:
+            _check_file(config.output_length.path)
 
     def of(self, number: int) -> Fate:
         if not self._bounds[-1] and self._length is None:
@@ -47,3 +55,10 @@ class Fates:
         a, b, c, d = (at < bound for bound in self._bounds)
         length = None if self._length is None else draw(self._length, rng)
         return Fate(http_429=a, http_500=b and not a, stall=c and not b, cut=d and not c, length=length)
+
+
+def _check_file(path: str) -> None:
+    try:
+        lengths_of_file(path)
+    except ConfigError as error:
+        raise ConfigError(f"{KEY}.output_length.path: {error.message}", advice=error.advice) from None
