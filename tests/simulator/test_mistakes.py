@@ -17,6 +17,8 @@ from llm_d_benchmark.runner.virtual import in_virtual_time
 SPLIT = {"replicas": 2, "disaggregation": {"prefill_replicas": 2}}
 UNWEIGHTED = {"router": {"queue_weight": 0, "kv_cache_utilization_weight": 0, "prefix_cache_weight": 0}}
 
+UNCACHED = {"enable_prefix_caching": False}
+
 
 def said(folder: Path, simulator: dict[str, Any]) -> str:
     """What a dry run says of a file, its name left out."""
@@ -63,6 +65,11 @@ def check(file: Path) -> None:
         ({"profile": "llama-9b/h100"}, "profile: 'llama-9b/h100' is no MODEL/HARDWARE"),
         ({"router": {"policy": "fastest"}}, "router.policy: 'fastest' is not allowed (allowed: random, "),
         ({"router": {"policy": "weighted", **UNWEIGHTED["router"]}}, "router.policy: 'weighted' needs a queue_weight"),
+        (
+            {**UNCACHED, "router": {"policy": "prefix_aware"}},
+            "router.policy: 'prefix_aware' would look at prefix caches",
+        ),
+        ({**UNCACHED, "router": {**UNWEIGHTED["router"], "prefix_cache_weight": 1}}, "router.prefix_cache_weight: 'we"),
         ({"disaggregation": {"prefill_replicas": 1}}, "disaggregation.prefill_replicas: 1 of 1 replicas leave none"),
         (SPLIT, "disaggregation.prefill_replicas: 2 of 2 replicas leave none"),
         ({"failures": {"slow_replicas": {"7": 2}}}, "failures.slow_replicas: there is no replica '7'"),

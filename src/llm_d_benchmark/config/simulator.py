@@ -34,6 +34,14 @@ class RouterConfig(Model):
             )
         return self
 
+    @property
+    def needs_prefix_cache(self) -> str | None:
+        """The key because of which nothing but prefix caches tells replicas apart; None where something else does."""
+        if self.policy == "prefix_aware":
+            return "policy"
+        alone = self.policy == "weighted" and not (self.queue_weight or self.kv_cache_utilization_weight)
+        return "prefix_cache_weight" if alone else None
+
 
 class DisaggregationConfig(Model):
     """Prefill and decode on replicas of their own, with the KV cache sent between them."""
@@ -110,6 +118,11 @@ class SimulatorTargetConfig(Model):
             )
         if self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size: {self.block_size} is not a power of two; vLLM takes 8, 16, 32, 64, 128")
+        if not self.enable_prefix_caching and (key := self.router.needs_prefix_cache):
+            raise ValueError(
+                f"router.{key}: '{self.router.policy}' would look at prefix caches only, and enable_prefix_caching is "
+                "false; set it to true, or take another policy"
+            )
         if self.disaggregation is not None and self.disaggregation.prefill_replicas >= self.replicas:
             raise ValueError(
                 f"disaggregation.prefill_replicas: {self.disaggregation.prefill_replicas} of {self.replicas} replicas "
