@@ -25,6 +25,11 @@ def test_joined_prompts_add_up_and_begin_alike() -> None:
     assert same == [True, True, False, False, False, False]
 
 
+def test_text_beside_a_made_part_is_no_part_of_it() -> None:
+    reader, tokenizer, made = TokenReader(), Tokenizer(), MadePrompts().make(np.random.default_rng(0), 40)
+    assert len(reader.text(f"12{made}345 more")) == 40 + len(tokenizer.encode("12")) + len(tokenizer.encode("345 more"))
+
+
 def test_a_shorter_part_is_the_beginning_of_the_whole() -> None:
     sizer, reader = MadePrompts(), TokenReader()
     long, short = (reader.text(sizer.make(np.random.default_rng(4), n)) for n in (32, 20))
@@ -33,7 +38,8 @@ def test_a_shorter_part_is_the_beginning_of_the_whole() -> None:
 
 def test_text_and_chats_are_counted_as_the_server_counts_them() -> None:
     reader, tokenizer = TokenReader(), Tokenizer()
-    assert reader.text("Hello, big world!").tolist() == tokenizer.encode("Hello, big world!")
+    for text in ("Hello, big world!", "About ~2*10 apples, ~3*400000 atoms", "<0 3*400000>"):
+        assert reader.text(text).tolist() == tokenizer.encode(text)
     messages = [("system", "Be brief."), ("user", "Why?")]
     ids = reader.chat([(role, reader.text(text)) for role, text in messages], answer=True)
     assert ids.tolist() == tokenizer.chat(messages)

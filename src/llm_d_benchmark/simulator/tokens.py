@@ -1,14 +1,15 @@
 """Prompts as token ids, and the hashes of their blocks.
 
 Workloads make prompts of random words. Where nothing but the engine model reads them, a prompt of n tokens is written
-as one word, ``~SEED*N``: its tokens are a function of the seed, two seeds share none, and a shorter one is how a longer
-one begins. They are an arithmetic progression, so that nothing need be done for each of them. Any other text is
-tokenized as the simulator's server does it.
+as ``<MARK SEED*N>``: its tokens are a function of the seed, two seeds share none, and a shorter one is how a longer one
+begins. They are an arithmetic progression, so that nothing need be done for each of them. Any other text is tokenized
+as the simulator's server does it.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,7 +21,9 @@ import numpy.typing as npt
 from .server.tokenizer import Tokenizer
 
 Ids = npt.NDArray[np.uint64]
-_MADE = re.compile(r"~([0-9a-f]+)\*([0-9]+)")
+_MARK = secrets.token_hex(8)
+"""Differs from process to process, so that no text of a user is taken for a made prompt."""
+_MADE = re.compile(rf"<{_MARK} ([0-9a-f]+)\*([0-9]+)>")
 _ODD = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = 2**64 - 1
@@ -70,7 +73,7 @@ class Made(str):
     tokens: int
 
     def __new__(cls, seed: int, tokens: int) -> Made:
-        made = super().__new__(cls, f"~{seed:x}*{tokens}")
+        made = super().__new__(cls, f"<{_MARK} {seed:x}*{tokens}>")
         made.seed, made.tokens = seed, tokens
         return made
 
