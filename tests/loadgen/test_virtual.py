@@ -149,6 +149,7 @@ def test_a_run_without_streams_has_no_chunks() -> None:
         ({"cut_rate": 1.0}, {}, "truncated", 200),
         ({"stall_rate": 1.0}, {"timeouts": {"total": 5}}, "timeout_total", 200),
         ({}, {"input_length": 9000}, "http_4xx", 400),
+        ({}, {"parameters": {"min_tokens": -1}}, "http_4xx", 400),
         ({"stall_rate": 1.0}, {"timeouts": {"first_token": 0.005}}, "timeout_first_token", 200),
     ],
 )

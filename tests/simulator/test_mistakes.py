@@ -20,10 +20,10 @@ UNWEIGHTED = {"router": {"queue_weight": 0, "kv_cache_utilization_weight": 0, "p
 UNCACHED = {"enable_prefix_caching": False}
 
 
-def said(folder: Path, simulator: dict[str, Any]) -> str:
+def said(folder: Path, simulator: dict[str, Any], **more: Any) -> str:
     """What a dry run says of a file, its name left out."""
     file = folder / "c.yaml"
-    load = {"input_length": 256, "output_length": 128, "concurrency": 1}
+    load = {"input_length": 256, "output_length": 128, "concurrency": 1, **more}
     benchmark = {"duration": 10, "load_generators": [{"type": "native", "config": load}]}
     target = {"type": "simulator", "simulator": simulator}
     head = {"apiVersion": "llm-d.io/v1alpha1", "kind": "BenchmarkConfig", "metadata": {"name": "x"}}
@@ -80,3 +80,11 @@ def check(file: Path) -> None:
 )
 def test_a_mistake_has_its_line_and_its_key(tmp_path: Path, simulator: dict[str, Any], says: str) -> None:
     assert said(tmp_path, simulator).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_tokens", 64.5), ("max_completion_tokens", "64"), ("min_tokens", "x")]
+)
+def test_a_request_parameter_of_another_type_than_a_server_takes(tmp_path: Path, name: str, value: Any) -> None:
+    key = f"spec.benchmark.load_generators.0.config.parameters.{name}"
+    assert said(tmp_path, {}, parameters={name: value}) == f"{key}: this should be `int | null`, not {value!r}"

@@ -109,10 +109,10 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
 
 
 def _simulated(config: BenchmarkConfig, settings: SimulatorTargetConfig) -> Target:
-    from .simulated import VirtualTarget, check_lengths
+    from .simulated import VirtualTarget, check_requests
 
     target = VirtualTarget(settings)
-    check_lengths(config, target.profile)
+    check_requests(config, target.profile)
     return target
 
 

@@ -146,11 +146,11 @@ class _Run:
         else:
             # Imported here: a run in real time starts sooner without.
             from ..simulator.deployment import VirtualDeployment
-            from .simulated import VirtualTarget, check_lengths
+            from .simulated import VirtualTarget, check_requests
 
             refuse(options)
             self.deployment = VirtualDeployment(simulated, time.time_ns())
-            check_lengths(self.config, self.deployment.profile)
+            check_requests(self.config, self.deployment.profile)
             self.target = VirtualTarget(simulated, self.deployment)
             self.bus = EventBus(observers, clock=self.deployment.now_ns)
 

@@ -16,6 +16,7 @@ from ..domain.errors import ConfigError
 from ..domain.version import VERSION
 from ..simulator.deployment import VirtualDeployment
 from ..simulator.profiles import Profile, load_profile
+from ..simulator.server.openai import mistaken
 from ..simulator.tokens import MadePrompts, chat_overhead
 from ..target.api import TargetContext
 from ..workload.sizing import SizerReport
@@ -75,9 +76,15 @@ def _fingerprint(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def check_lengths(config: BenchmarkConfig, profile: Profile) -> None:
-    """Raises ConfigError where not even the shortest request of a load generator fits the model's context."""
+def check_requests(config: BenchmarkConfig, profile: Profile) -> None:
+    """What the server would refuse every request of a load generator for.
+
+    Raises:
+        ConfigError: its shortest request does not fit the model's context, or a parameter has a wrong type.
+    """
     for number, generator in enumerate(config.spec.benchmark.load_generators):
+        for name, wrong in mistaken(generator.config.parameters):
+            raise ConfigError(f"spec.benchmark.load_generators.{number}.config.parameters.{name}: {wrong}")
         asked = (generator.config.input_length, generator.config.output_length)
         shortest = [_shortest(length) for length in asked]
         if sum(shortest) > profile.max_model_len:

@@ -153,7 +153,7 @@ class Cluster:
         wanted = ask.max_tokens
         if wanted is None:
             wanted = room if ask.chat else min(COMPLETION_TOKENS, room)
-        sound = len(ask.prompt) > 0 and 1 <= wanted <= room and ask.min_tokens <= wanted
+        sound = len(ask.prompt) > 0 and 0 <= ask.min_tokens <= wanted <= room and wanted > 0
         return wanted if sound and ask.model == self.profile.model else None
 
     def _refuse(self, status: int, done: Callable[[Reply], None]) -> None:

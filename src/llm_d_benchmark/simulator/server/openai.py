@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,16 @@ def read_ask(body: bytes, *, chat: bool, model: str, max_model_len: int, tokeniz
         continuous_usage=options is not None and bool(options.include_usage and options.continuous_usage_stats),
         session=asked.user,
     )
+
+
+def mistaken(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Request parameters of a type that no request may have, and what is wrong with each."""
+    for name, value in parameters.items():
+        try:
+            msgspec.convert({name: value}, _Common)
+        except msgspec.ValidationError as error:
+            expected = str(error).removeprefix("Expected ").partition(", got ")[0]
+            yield name, f"this should be {expected}, not {value!r}"
 
 
 def check_model(asked: str | None, model: str) -> None:
