@@ -14,7 +14,7 @@ from llm_d_benchmark.domain.events import Finding, Severity
 from tests.config.loading import load_text
 
 MISSION = Path(__file__).parents[2] / "examples" / "mission"
-HERE = {"existing", "process", "local"}
+HERE = {"existing", "process", "local", "simulator"}
 
 
 def findings(*names: str, **options: object) -> list[Finding]:
@@ -62,6 +62,17 @@ def test_it_runs_against_a_url_with_the_native_generator() -> None:
     found = findings("benchmark-config", overrides=overrides, load_generator="native")
     assert [f for f in found if f.severity is Severity.ERROR] == []
     assert "models_not_deployed" in [f.code for f in found]
+
+
+@pytest.mark.parametrize(
+    ("simulator", "severity"), [({}, Severity.WARNING), ({"profile": "llama-3.1-8b/h100"}, Severity.INFO)]
+)
+def test_models_of_the_configuration_are_not_what_is_simulated(simulator: dict[str, str], severity: Severity) -> None:
+    overrides = {"spec": {"target": {"type": "simulator", "simulator": simulator}}}
+    (said,) = [f for f in findings("benchmark-config", overrides=overrides) if f.code == "models_not_simulated"]
+    assert said.message.startswith("spec.models is not simulated (DeepSeek-V3.1 x 2), but")
+    assert said.message.endswith("llama-3.1-8b/h100 x 1, on 1 GPU(s) each")
+    assert said.severity is severity
 
 
 def test_blocks_that_are_only_kept_are_named() -> None:

@@ -114,6 +114,16 @@ def test_a_dry_run_shows_the_deployment(tmp_path: Path) -> None:
     assert "[virtual] 5/s constant" in done.stdout
 
 
+def test_keys_that_only_the_replaced_generator_knows_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    own = {"type": "command", "config": {"native": {"command": ["./mine"]}, "num_requests": 20}}
+    folder = only_run(simulate(tmp_path, "--set", f"spec.benchmark.load_generators={json.dumps([own])}"))
+    (said,) = [e for e in events_of(folder) if e.get("code") == "native_without_effect"]
+    key = "spec.benchmark.load_generators.0.config.native"
+    assert said["message"] == f"--set: {key}: in virtual time these keys of command change nothing: command"
+    done = bench("simulator", "run", "--dry-run", *sets(native={"receiver": "python"}), cwd=tmp_path)
+    assert (done.returncode, "these keys of native change nothing: receiver" in done.stdout) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [

@@ -11,6 +11,7 @@ from ..domain.events import Finding, Severity
 from .aliases import parse_metric
 from .model import BenchmarkConfig
 from .resolve import resolve_target
+from .simulator import SimulatorTargetConfig
 from .sources import pipeline_findings
 from .spelling import nearest
 
@@ -68,12 +69,29 @@ def _target(config: BenchmarkConfig, installed: Set[str]) -> Iterator[Finding]:
             reason,
             f"--url URL measures a server that is running; available targets: {', '.join(sorted(installed))}",
         )
+    elif kind == "simulator" and config.spec.models:
+        yield _not_simulated(config)
     elif kind != "kubernetes" and config.spec.models:
         yield Finding(
             "models_not_deployed",
             Severity.INFO,
             f"spec.models is not deployed; the target is '{kind}'",
         )
+
+
+def _not_simulated(config: BenchmarkConfig) -> Finding:
+    """What is measured is not what ``spec.models`` says; a warning where nobody chose what is."""
+    target = config.spec.target
+    simulated = (target and target.simulator) or SimulatorTargetConfig()
+    asked = ", ".join(f"{model.name} x {model.replicas}" for model in config.spec.models)
+    return Finding(
+        "models_not_simulated",
+        Severity.INFO if "profile" in simulated.model_fields_set else Severity.WARNING,
+        f"spec.models is not simulated ({asked}), but what spec.target.simulator says: {simulated.profile} x "
+        f"{simulated.replicas}, on {simulated.tensor_parallel_size} GPU(s) each",
+        "set spec.target.simulator.profile (llm-d-benchmark simulator profiles lists them), replicas and "
+        "tensor_parallel_size",
+    )
 
 
 def _files(config: BenchmarkConfig) -> Iterator[Finding]:

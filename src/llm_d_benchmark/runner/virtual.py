@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..config.layers import LoadedConfig, digest_of
-from ..config.model import BenchmarkConfig
+from ..config.model import BenchmarkConfig, LoadGeneratorSpec
 from ..config.simulator import SimulatorTargetConfig
 from ..config.target import TargetConfig
 from ..domain.errors import ConfigError
+from ..domain.events import Finding, Severity
 from .options import RunOptions
 
 GENERATOR = "virtual"
 
 
 def in_virtual_time(loaded: LoadedConfig) -> LoadedConfig:
-    """The same configuration with every load generator replaced by the one of virtual time."""
+    """The same configuration with every load generator replaced by the one of virtual time.
+
+    Keys that only the replaced one knows (``native``) are left out, with a warning.
+    """
     spec = loaded.config.spec
-    virtual = [g.model_copy(update={"type": GENERATOR}) for g in spec.benchmark.load_generators]
+    virtual = [_virtual(g) for g in spec.benchmark.load_generators]
     benchmark = spec.benchmark.model_copy(update={"load_generators": virtual})
     config = loaded.config.model_copy(update={"spec": spec.model_copy(update={"benchmark": benchmark})})
-    return replace(loaded, config=config, digest=digest_of(config))
+    left_out = loaded.placed(_left_out(spec.benchmark.load_generators))
+    return replace(loaded, config=config, digest=digest_of(config), warnings=[*loaded.warnings, *left_out])
+
+
+def _virtual(spec: LoadGeneratorSpec) -> LoadGeneratorSpec:
+    own = spec.config.native if spec.type == GENERATOR else {}
+    return LoadGeneratorSpec(type=GENERATOR, config=spec.config.model_copy(update={"native": own}))
+
+
+def _left_out(specs: Sequence[LoadGeneratorSpec]) -> Iterator[Finding]:
+    for number, spec in enumerate(specs):
+        if spec.type != GENERATOR and spec.config.native:
+            yield Finding(
+                "native_without_effect",
+                Severity.WARNING,
+                f"spec.benchmark.load_generators.{number}.config.native: in virtual time these keys of {spec.type} "
+                f"change nothing: {', '.join(sorted(spec.config.native))}",
+            )
 
 
 def simulated_in(config: BenchmarkConfig, target: TargetConfig) -> SimulatorTargetConfig | None:

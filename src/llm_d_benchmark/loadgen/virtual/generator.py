@@ -40,7 +40,7 @@ class VirtualLoadGenerator:
         if config.native:
             keys = ", ".join(sorted(config.native))
             found.append(
-                Finding("native_keys", Severity.ERROR, f"the virtual generator has no keys of its own: {keys}")
+                Finding("native_keys", Severity.ERROR, f"the virtual generator takes no 'native' keys: {keys}")
             )
         if config.workers is not None:
             message = "in virtual time there are no worker processes; 'workers' changes nothing"
