@@ -102,6 +102,95 @@ def test_guidellm_flat_form(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_guidellm_s_ramp_warm_up_and_cool_down(tmp_path: Path) -> None:
+    """They are parts of its max_duration, in seconds or as a fraction; ours are beside the duration."""
+    text = "constraints: [{kind: max_duration, seconds: 40}]\nprofile: {kind: concurrent, streams: 8, "
+    text += "rampup_duration: 10, warmup: 5, cooldown: {mode: duration, percent: 0.1}}\n"
+    assert said(load_text(tmp_path, text, load_generator="guidellm")) == {
+        "concurrency": 8, "ramp": 10.0, "duration": 31.0, "warmup": 5.0, "cooldown": 4.0,
+        **{k: said(load_text(tmp_path, text, load_generator="guidellm"))[k] for k in ("input_length", "output_length")},
+    }  # fmt: skip
+    flat = "target: http://h:1\nprofile: constant\nrate: 2\nmax_seconds: 20\nwarmup_percent: 0.1\n"
+    shape = said(load_text(tmp_path, flat, load_generator="guidellm"))
+    assert (shape["duration"], shape["warmup"]) == (18.0, 2.0)
+
+
+def test_what_only_guidellm_knows_goes_to_it(tmp_path: Path) -> None:
+    text = "spec:\n  profile: {kind: poisson, rate: 10, rampup_duration: 3, initial_burst: false}\n"
+    text += "  data: {kind: json_file, path: /p.jsonl}\n  data-column-mapper: {kind: mine}\n"
+    assert said(load_text(tmp_path, text, load_generator="guidellm"))["native"] == {
+        "profile": {"rampup_duration": 3, "initial_burst": False},
+        "data": [{"kind": "json_file", "path": "/p.jsonl"}],
+        "data_column_mapper": {"kind": "mine"},
+    }
+    flat = "profile: concurrent\nrate: 2\nmax_seconds: 20\ndata: {kind: json_file, path: /p.jsonl}\n"
+    assert said(load_text(tmp_path, flat, load_generator="guidellm"))["native"] == {
+        "data": [{"kind": "json_file", "path": "/p.jsonl"}]
+    }
+
+
+def test_guidellm_s_data_as_json_and_loads_beside_it(tmp_path: Path) -> None:
+    text = 'max_seconds: 20\nconcurrency: 3\ndata: \'{"prompt_tokens": 64, "output_tokens": 16}\'\n'
+    found = said(load_text(tmp_path, text, load_generator="guidellm"))
+    assert (found["concurrency"], found["input_length"], found["output_length"]) == (3, fixed(64), fixed(16))
+
+
+def test_an_aiperf_configuration_of_benchmark_alone(tmp_path: Path) -> None:
+    text = "benchmark:\n  models: m\n  endpoint: {urls: ['http://h:1'], type: completions}\n"
+    text += "  datasets: [{name: main, type: synthetic, prompts: {isl: 64}}]\n"
+    text += "  phases: [{name: profiling, type: concurrency, concurrency: 8, requests: 9, concurrencyRamp: 5s}]\n"
+    loaded = load_text(tmp_path, text, load_generator="aiperf")
+    assert said(loaded) == {
+        "concurrency": 8, "num_requests": 9, "ramp": 5.0, "input_length": fixed(64), "output_length": fixed(128),
+        "streaming": False, "endpoint": "completions",
+    }  # fmt: skip
+    assert [w.code for w in loaded.warnings] == ["own_file_differs"]
+    assert target(loaded) == ("http://h:1", "m")
+
+
+@pytest.mark.parametrize(
+    ("tool", "text", "expected"),
+    [
+        ("aiperf", "url: http://h:1\nrequest-rate: 10\n", {
+            "request_rate": 10.0, "arrival": {"type": "poisson"}, "num_requests": 10, "streaming": False,
+            "input_length": fixed(550),
+        }),
+        ("aiperf", "url: http://h:1\nrequest_rate: 10\narrival_smoothness: 2\nstreaming: true\n", {
+            "arrival": {"type": "gamma", "burstiness": 2.0}, "request_rate": 10.0,
+        }),
+        ("aiperf", "url: http://h:1\n", {"concurrency": 1, "num_requests": 10, "streaming": False}),
+        ("inference-perf", "load: {stages: [{rate: 5, duration: 30}]}\ndata: {input_distribution: {}}\n", {
+            "request_rate": 5.0, "arrival": {}, "streaming": False,
+            "input_length": {"distribution": "normal", "mean": 512.0, "std_dev": 200.0, "min": 10, "max": 1024},
+        }),
+        ("inference-perf", "data: {input_distribution: {type: lognormal, mean: 64, std_dev: 9, min: 8, max: 99}}\n", {
+            "input_length": {"distribution": "lognormal", "mean": 64.0, "std_dev": 9.0, "min": 8, "max": 99},
+        }),
+        ("vllm-bench", "host: h\nmax-concurrency: 8\n", {
+            "concurrency": 8, "num_requests": 1000, "input_length": fixed(1024), "output_length": fixed(128),
+        }),
+        ("vllm-bench", "request-rate: 3\ninput-len: 64\n", {"request_rate": 3.0, "input_length": fixed(64)}),
+        ("vllm-bench", "tokenizer: t\nstages: [{concurrency: 2}]\nduration: 9s\n", {"stages": [{"concurrency": 2}]}),
+    ],
+)  # fmt: skip
+def test_what_the_file_does_not_say_is_as_the_tool_has_it(
+    tmp_path: Path, tool: str, text: str, expected: dict[str, Any]
+) -> None:
+    found = said(load_text(tmp_path, text, load_generator=tool))
+    assert {k: found.get(k) for k in expected} == expected
+
+
+def test_common_keys_alone_have_our_defaults(tmp_path: Path) -> None:
+    for tool in ("aiperf", "inference-perf", "vllm-bench", "guidellm"):
+        found = said(load_text(tmp_path, "seed: 3\n", load_generator=tool))
+        assert found == {"concurrency": 4, "seed": 3, "input_length": fixed(256), "output_length": fixed(128)}
+
+
+@pytest.mark.parametrize(("text", "url"), [("host: h\n", "http://h:8000"), ("port: 8001\n", "http://127.0.0.1:8001")])
+def test_vllm_s_host_and_port_complete_each_other(tmp_path: Path, text: str, url: str) -> None:
+    assert target(load_text(tmp_path, text + "max-concurrency: 8\n", load_generator="vllm-bench")) == (url, None)
+
+
 def test_aiperf_configuration_and_options(tmp_path: Path) -> None:
     loaded = example("aiperf-config")
     assert said(loaded) == {
@@ -113,8 +202,9 @@ def test_aiperf_configuration_and_options(tmp_path: Path) -> None:
     loaded = load_text(tmp_path, text + "endpoint-type: chat\noutput-tokens-mean: 16\n", load_generator="aiperf")
     assert said(loaded) == {
         "concurrency": 4, "num_requests": 50, "seed": 7, "endpoint": "chat", "input_length": fixed(64),
-        "output_length": fixed(16),
+        "output_length": fixed(16), "streaming": False,
     }  # fmt: skip
+    assert loaded.origins["spec.benchmark.load_generators.0.config.streaming"] == "aiperf's default"
 
 
 def test_vllm_bench_options() -> None:
@@ -129,7 +219,8 @@ def test_other_keys_of_the_tool_are_passed_on(tmp_path: Path) -> None:
     text = "load: {type: concurrent, interval: 2, stages: [{num_requests: 8, concurrency_level: 2}]}\nmetrics: {a: 1}\n"
     loaded = load_text(tmp_path, text, load_generator="inference-perf")
     assert said(loaded) == {
-        "concurrency": 2, "num_requests": 8, "native": {"load": {"interval": 2}, "metrics": {"a": 1}},
+        "concurrency": 2, "num_requests": 8, "streaming": False,
+        "native": {"load": {"interval": 2}, "metrics": {"a": 1}},
         **{k: said(loaded)[k] for k in ("input_length", "output_length")},
     }  # fmt: skip
 
@@ -159,6 +250,43 @@ def test_a_flag_wins_over_the_server_of_the_file(tmp_path: Path) -> None:
             "spec:\n  constraints:\n  - {kind: max_errors, count: 3}\n",
             r"a\.yaml:3: constraint 'max_errors'",
         ),
+        (
+            "guidellm",
+            "spec:\n  profile: {kind: synchronous}\n  constrants: []\n",
+            r"a\.yaml:3: unknown key 'constrants'; did",
+        ),
+        ("guidellm", "spec:\n  seed: 1\n", r"a\.yaml:1: guidellm needs a profile"),
+        ("guidellm", "target: http://h:1\nrate: 10\n", r"a\.yaml:2: 'rate' has no effect without a profile"),
+        ("guidellm", "rate: 10\nprofile: constant\nmax_errors: 5\n", r"a\.yaml:3: 'max_errors' of guidellm"),
+        ("guidellm", "rate: 10\nprofile: constant\ndata: org/set\n", r"a\.yaml:3: data 'org/set' is a source"),
+        (
+            "guidellm",
+            "rate: 10\nprofile: constant\ndata: prompt_tokens=64,turns=3\n",
+            r"a\.yaml:3: 'turns' of guidellm's synthetic text",
+        ),
+        (
+            "guidellm",
+            "rate: 10\nprofile: constant\nmax_seconds: 9\nwarmup_percent: 10\n",
+            r"a\.yaml:4: warmup: 10 is no part of the whole",
+        ),
+        (
+            "guidellm",
+            "profile:\n  kind: concurrent\n  streams: 4\n  warmup: 5\n",
+            r"a\.yaml:4: without a max_duration guidellm counts the warm-up in requests",
+        ),
+        (
+            "aiperf",
+            "benchmark:\n  phases:\n  - {type: poisson, rate: 2, concurrencyRamp: 3}\n",
+            r"a\.yaml:3: 'concurrencyRamp' of a phase",
+        ),
+        ("aiperf", "benchmark:\n  phases:\n  - {type: fixed_schedule}\n", r"a\.yaml:3: 'fixed_schedule' is no arrival"),
+        (
+            "inference-perf",
+            "data:\n  input_distribution: {type: skew_normal}\n",
+            r"a\.yaml:2: input_distribution is not a fixed, uniform, normal or lognormal",
+        ),
+        ("vllm-bench", "model: m\nnum-prompts: 9\n", r"a\.yaml:1: an endless request rate \(what vllm takes"),
+        ("vllm-bench", "model: m\nramp-up-strategy: linear\n", r"a\.yaml:2: vllm's ramp-up"),
         ("inference-perf", "load:\n  type: trace_replay\n  stages: []\n", r"a\.yaml:2: load\.type 'trace_replay'"),
         ("inference-perf", "server:\n  api_key: abc\n", r"a\.yaml:2: server\.api_key must not be written"),
         ("inference-perf", "load: 3\n", r"a\.yaml:1: 'load' is a mapping"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...domain.errors import ConfigError
+from ..spelling import nearest
 from ..tree import Node
+
+LOADS = frozenset({"concurrency", "request_rate", "arrival", "stages", "sweep"})
+"""Common keys that say how much load there is."""
 
 
 @dataclass(slots=True)
@@ -18,13 +22,17 @@ class Own:
         common: load keys of ours.
         target: ``url`` and ``model`` of the server.
         native: the tool's own keys, in the form that its adapter lays over what it makes itself.
+        defaults: load keys of ours as the tool has them where its file does not say; our own defaults differ.
         dropped: keys without effect here, with the reason.
+        differing: what will be run otherwise than by the tool itself, with the line.
     """
 
     common: dict[str, Node] = field(default_factory=dict)
     target: dict[str, Node] = field(default_factory=dict)
     native: dict[str, Node] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
     dropped: list[tuple[str, Node, str]] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
 
     def drop(self, key: str, node: Node | None, why: str) -> None:
         if node is not None:
@@ -37,12 +45,16 @@ class Own:
 
 
 class Section:
-    """A mapping whose keys are taken out one by one; ``items`` is what is left."""
+    """A mapping whose keys are taken out one by one; ``items`` is what is left.
 
-    def __init__(self, name: str, node: Node | None) -> None:
+    Of a whole file, ``beside`` are the common keys that it has beside the tool's own.
+    """
+
+    def __init__(self, name: str, node: Node | None, beside: Collection[str] = ()) -> None:
         if node is not None and not node.is_mapping:
             raise ConfigError(f"{node.origin}: '{name}' is a mapping of keys, not {node.plain()!r}")
         self.name = name
+        self.beside = frozenset(beside)
         self.origin = node.origin if node is not None else ""
         self.items: dict[str, Node] = {k: v for k, v in node.value.items() if v.value is not None} if node else {}
 
@@ -53,6 +65,20 @@ class Section:
 
     def section(self, name: str) -> Section:
         return Section(name, self.items.pop(name, None))
+
+    def says(self, *names: str) -> bool:
+        """Whether one of these keys is there, left or among the common ones."""
+        return not self.items.keys().isdisjoint(names) or not self.beside.isdisjoint(names)
+
+    def refuse(self, of: str, *, known: Collection[str] = (), advice: str | None = None) -> None:
+        """Raises ConfigError where a key is left: it would be lost without a word.
+
+        Args:
+            of: whose key it is, for the message.
+            known: keys that are taken, of which it may be a misspelling.
+        """
+        for key, node in self.items.items():
+            raise ConfigError(f"{node.origin}: '{key}' of {of} has no common key{nearest(key, known)}", advice=advice)
 
     def move(self, to: dict[str, Node], **names: str) -> None:
         """Move keys: ``move(common, seed="base_seed")`` takes base_seed and sets seed."""
@@ -133,12 +159,12 @@ def length(
     sd: Node | None = None,
     low: Node | None = None,
     high: Node | None = None,
-    uniform: bool = False,
+    kind: str = "normal",
 ) -> Node | None:
-    """A length distribution of ours: fixed without spread, uniform between bounds alone, else normal within them."""
+    """A length distribution of ours: fixed without spread, uniform between bounds alone, else ``kind`` within them."""
     bounds = [None if n is None else int(number(n, "a length")) for n in (low, high)]
     spread = 0.0 if sd is None else number(sd, "a standard deviation")
-    if mean is None or (uniform and None not in bounds):
+    if mean is None or (kind == "uniform" and None not in bounds):
         if None in bounds:
             return None
         if bounds[0] == bounds[1]:
@@ -147,7 +173,7 @@ def length(
     middle = number(mean, "a length")
     if not spread:
         return Node(round(middle), origin)
-    return mapping(origin, distribution="normal", mean=middle, std_dev=spread, min=bounds[0], max=bounds[1])
+    return mapping(origin, distribution=kind, mean=middle, std_dev=spread, min=bounds[0], max=bounds[1])
 
 
 def stages(own: Own, found: Iterable[dict[str, Node]], origin: str) -> None:

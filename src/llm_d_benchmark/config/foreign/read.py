@@ -8,7 +8,7 @@ from ...domain.errors import ConfigError
 from ...domain.events import Finding, Severity
 from ..load import LoadConfig
 from ..spelling import closest
-from ..tree import Node, merge
+from ..tree import Node, merge, tree_of
 from .own import Own, OwnFile, Section
 
 OURS = frozenset({"native", "virtual", "command"})
@@ -27,9 +27,12 @@ def is_of(own: OwnFile | None, file: Node, ours: Collection[str]) -> bool:
 
 
 def _theirs(own: OwnFile, file: Node) -> set[str]:
-    """Keys of the file that are the tool's own. A name that common keys have, too, is ours where it is no mapping."""
+    """Keys of the file that are the tool's own. A name that common keys have, too, is ours where it is no mapping,
+    and is not written with dashes."""
     found = {k for k in file.value if (k.replace("-", "_") if own.dashes else k) in own.keys}
-    return {k for k in found if k not in LoadConfig.model_fields or file.value[k].is_mapping}
+    ours = LoadConfig.model_fields
+    found = {k for k in found if k not in ours or file.value[k].is_mapping}
+    return found | {k for k in file.value if own.dashes and k not in ours and k.replace("-", "_") in ours}
 
 
 def own_keys(
@@ -52,8 +55,9 @@ def own_keys(
     if own is not None and theirs:
         theirs |= own.shared
     taken = {k for k in file.value if k in common and k not in theirs}
-    rest = Section(tool, Node({k: v for k, v in file.value.items() if k not in taken}, file.origin))
-    read = Own() if own is None else own.read(rest)
+    beside = {spellings.get(k, k) for k in taken}
+    rest = Section(tool, Node({k: v for k, v in file.value.items() if k not in taken}, file.origin), beside)
+    read = own.read(rest) if own is not None and theirs else Own()
     for key, node in rest.items.items():
         if key in common:
             read.common.setdefault(key, node)
@@ -62,8 +66,9 @@ def own_keys(
             _refuse_mistyped(tool, key, node, common | own.keys)
         read.native[key] = node
     findings += [_without_effect(tool, *dropped) for dropped in read.dropped]
+    findings += [Finding("own_file_differs", Severity.WARNING, text) for text in read.differing]
     found = Node({k: v for k, v in file.value.items() if k in taken}, file.origin)
-    told = dict(read.common)
+    told = {k: tree_of(v, f"{tool}'s default") for k, v in read.defaults.items()} | read.common
     if read.native:
         told["native"] = Node(read.native, file.origin)
     target = Node(read.target, file.origin) if read.target else None

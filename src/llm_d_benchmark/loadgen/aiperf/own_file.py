@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...config.foreign.own import Own, OwnFile, Section, entries, length, no_secret, number, stages, whole
+from ...config.foreign.own import (
+    LOADS,
+    Own,
+    OwnFile,
+    Section,
+    entries,
+    length,
+    no_secret,
+    number,
+    stages,
+    whole,
+)
 from ...config.tree import Node
 from ...domain.errors import ConfigError
 
@@ -20,9 +31,13 @@ OPTIONS = frozenset(
         "url", "model_names", "endpoint_type", "tokenizer", "synthetic_input_tokens_mean",
         "synthetic_input_tokens_stddev", "output_tokens_mean", "output_tokens_stddev", "random_seed", "workers_max",
         "request_count", "benchmark_duration", "arrival_pattern", "artifact_dir", "ui", "use_server_token_count",
-        "no_gpu_telemetry", "extra_inputs", "request_timeout_seconds", "output_artifact_dir",
+        "no_gpu_telemetry", "extra_inputs", "request_timeout_seconds", "output_artifact_dir", "arrival_smoothness",
+        "concurrency_ramp_duration",
     }
 )  # fmt: skip
+CONCURRENCY, REQUESTS, INPUT_TOKENS = 1, 10, 550
+"""What aiperf takes where its options do not say."""
+PHASE = ("name", "type", "concurrency", "requests", "duration", "rate", "smoothness", "gracePeriod", "concurrencyRamp")
 KEYS = frozenset({"benchmark", "schemaVersion", "randomSeed"}) | BENCHMARK | OPTIONS
 
 
@@ -38,7 +53,11 @@ def read(file: Section) -> Own:
     file.move(own.common, seed="randomSeed")
     benchmark = file.section("benchmark") if "benchmark" in file.items else Section("benchmark", None)
     benchmark.items |= {k: file.items.pop(k) for k in sorted(BENCHMARK & file.items.keys())}
-    _benchmark(own, benchmark)
+    own.defaults["streaming"] = False
+    if benchmark.items:
+        _benchmark(own, benchmark)
+    else:
+        _defaults(own, file)
     _options(own, file)
     own.native |= benchmark.items
     for name in sorted(KEYS & file.items.keys()):
@@ -92,6 +111,8 @@ def _synthetic(own: Own, datasets: Node) -> bool:
         if found is None or given.items:
             raise ConfigError(f"{node.origin}: '{theirs}' is not a fixed or normal length")
         own.common[ours] = found
+    if "output_length" not in own.common and not prompts.items:
+        own.differing.append(_no_output_length(listed[0].origin))
     return not prompts.items
 
 
@@ -102,17 +123,33 @@ def _phases(own: Own, phases: list[Node]) -> Iterator[dict[str, Node]]:
         shape: dict[str, Node] = {}
         kind = phase.take("type")
         phase.move(shape, concurrency="concurrency", num_requests="requests", duration="duration", request_rate="rate")
+        if kind is not None and kind.value == "concurrency":
+            shape.setdefault("concurrency", Node(CONCURRENCY, kind.origin))
+            _ramp(shape, phase)
         own.drop("gracePeriod", phase.take("gracePeriod"), "spec.benchmark.drain says how long to wait at the end")
         if name is not None and str(name.value).startswith("warmup"):
             own.common |= {"warmup": shape["duration"]} if "duration" in shape else {}
             if "duration" not in shape:
                 own.drop("phases", node, "a warm-up is a time here: set 'warmup'")
             continue
-        if kind is not None and "request_rate" in shape:
+        if kind is not None and kind.value != "concurrency":
             shape["arrival"] = _arrival(kind, phase.take("smoothness"))
-        for key, value in phase.items.items():
-            raise ConfigError(f"{value.origin}: '{key}' of a phase of aiperf has no common key")
+        phase.refuse("a phase of aiperf", known=PHASE)
         yield shape
+
+
+def _ramp(shape: dict[str, Node], phase: Section) -> None:
+    """Its users start one after another, as ours do, where the ramp is linear."""
+    node = phase.take("concurrencyRamp")
+    if node is None:
+        return
+    given = Section("concurrencyRamp", node) if node.is_mapping else Section("concurrencyRamp", None)
+    strategy = given.take("strategy")
+    if strategy is not None and strategy.value != "linear":
+        raise ConfigError(f"{strategy.origin}: concurrencyRamp '{strategy.plain()}' has no common key; 'linear' has")
+    seconds = given.take("duration") if node.is_mapping else node
+    if seconds is not None:
+        shape["ramp"] = seconds
 
 
 def _arrival(kind: Node, smoothness: Node | None) -> Node:
@@ -121,6 +158,27 @@ def _arrival(kind: Node, smoothness: Node | None) -> Node:
     if smoothness is None or kind.value != "gamma":
         return Node(kind.value, kind.origin)
     return Node({"type": kind, "burstiness": Node(number(smoothness, "smoothness"), smoothness.origin)}, kind.origin)
+
+
+def _defaults(own: Own, file: Section) -> None:
+    """What ``aiperf profile`` does where its options do not say."""
+    if not file.says(*LOADS):
+        own.defaults["concurrency"] = CONCURRENCY
+    if not file.says("request_count", "num_requests", "benchmark_duration", "duration", "stages"):
+        own.defaults["num_requests"] = REQUESTS
+    if file.says("workload"):
+        return
+    if not file.says("synthetic_input_tokens_mean", "input_length"):
+        own.defaults["input_length"] = INPUT_TOKENS
+    if not file.says("output_tokens_mean", "output_length"):
+        own.differing.append(_no_output_length(file.origin))
+
+
+def _no_output_length(origin: str) -> str:
+    return (
+        f"{origin}: without an output length aiperf leaves it to the model; here every request asks for "
+        "128 tokens, unless 'output_length' says otherwise"
+    )
 
 
 def _options(own: Own, file: Section) -> None:
@@ -135,9 +193,13 @@ def _options(own: Own, file: Section) -> None:
     for name in ("seed", "workers", "num_requests"):
         if name in own.common:
             own.common[name] = whole(own.common[name], name)
-    pattern = file.take("arrival_pattern")
-    if pattern is not None:
-        own.common["arrival"] = _arrival(pattern, None)
+    file.move(own.common, ramp="concurrency_ramp_duration")
+    pattern, smoothness = file.take("arrival_pattern"), file.take("arrival_smoothness")
+    if pattern is not None or smoothness is not None:
+        at = (pattern or smoothness or Node(None, file.origin)).origin
+        own.common["arrival"] = _arrival(pattern or Node("gamma", at), smoothness)
+    elif file.says("request_rate"):
+        own.defaults["arrival"] = "poisson"
     timeout = file.take("request_timeout_seconds")
     if timeout is not None:
         own.common["timeouts"] = Node({"total": timeout}, timeout.origin)
@@ -152,4 +214,4 @@ def _options(own: Own, file: Section) -> None:
         own.common["parameters"] = extra if extra.is_mapping else Node(values, extra.origin)
 
 
-OWN_FILE = OwnFile(KEYS, read, dashes=True)
+OWN_FILE = OwnFile(KEYS, read, within={"benchmark": BENCHMARK}, dashes=True)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...config.foreign.own import Own, OwnFile, Section, entries, length, number, stages, whole
-from ...config.tree import Node
+from ...config.foreign.own import LOADS, Own, OwnFile, Section, entries, length, number, stages, whole
+from ...config.source import read_value
+from ...config.tree import Node, tree_of
 from ...domain.errors import ConfigError
+from ...domain.quantities import parse_duration
 
-SPEC_KEYS = frozenset({"backend", "tokenizer", "profile", "data", "constraints", "outputs", "seed", "metrics"})
+SPEC_KEYS = frozenset(
+    {
+        "backend", "tokenizer", "profile", "data", "constraints", "outputs", "seed", "metrics", "data_column_mapper",
+        "data_preprocessors", "data_finalizer", "data_loader",
+    }
+)  # fmt: skip
 FLAT_KEYS = frozenset(
     {
         "target", "model", "processor", "profile", "rate_type", "rate", "data", "max_seconds", "max_requests",
@@ -16,13 +23,16 @@ FLAT_KEYS = frozenset(
         "backend_type", "backend_args", "backend_kwargs", "max_errors",
     }
 )  # fmt: skip
-KEYS = frozenset({"spec", "benchmarks"}) | SPEC_KEYS | FLAT_KEYS
+KEYS = frozenset({"spec", "benchmarks", "metadata"}) | SPEC_KEYS | FLAT_KEYS
 FOLDER = "results go into the run folder"
 _ENDPOINTS = {
     "/v1/completions": "completions", "/v1/chat/completions": "chat", "text_completions": "completions",
     "chat_completions": "chat",
 }  # fmt: skip
 _RATES = ("constant", "poisson")
+_DATA = "write the whole as  native: {data: [{kind: ..., ...}]}"
+_KIND = "openai_http"
+_LENGTHS = tuple(f"{of}_tokens{side}" for of in ("prompt", "output") for side in ("", "_stdev", "_min", "_max"))
 
 
 def read(file: Section) -> Own:
@@ -32,23 +42,34 @@ def read(file: Section) -> Own:
         ConfigError: a value of the wrong kind, a load that is not said in common keys.
     """
     own = Own()
-    spec = Section("spec", file.take("spec")) if "spec" in file.items else file
+    spec = Section("spec", file.take("spec"), file.beside) if "spec" in file.items else file
+    spec.items = {k.replace("-", "_"): v for k, v in spec.items.items()}
     flat = isinstance(getattr(spec.items.get("profile"), "value", None), str) or bool(
         spec.items.keys() & {"target", "rate_type", "rate", "max_seconds", "max_requests"}
     )
+    own.drop("metadata", file.take("metadata"), "it changes nothing of what is measured")
     benchmarks = file.take("benchmarks")
-    profiles = _flat(own, spec) if flat else _spec(own, spec)
     over = [Section("benchmarks", b) for b in benchmarks.value] if benchmarks is not None and benchmarks.is_list else []
-    stages(own, _stages(profiles, over), spec.origin or file.origin)
+    profile = _flat(own, spec) if flat else _spec(own, spec)
+    if profile is not None:
+        _first(profile, over)
+        _transients(own, profile)
+        stages(own, _stages(list(_profile(profile)), over), spec.origin or file.origin)
+        own.keep(profile)
+    elif not file.says(*LOADS):
+        at = next(iter(spec.items.values()), None)
+        raise ConfigError(
+            f"{at.origin if at is not None else file.origin}: guidellm needs a profile: it says how much load there is",
+            advice="add  profile: {kind: concurrent, streams: 8}  or common keys such as concurrency",
+        )
     if spec is not file:
-        for name in sorted(SPEC_KEYS & spec.items.keys()):
-            own.native[name] = spec.items.pop(name)
+        file.items |= spec.items
     for name in sorted(KEYS & file.items.keys()):
         own.native[name] = file.items.pop(name)
     return own
 
 
-def _spec(own: Own, spec: Section) -> list[dict[str, Node]]:
+def _spec(own: Own, spec: Section) -> Section | None:
     backend = spec.section("backend")
     backend.move(own.target, url="target", model="model")
     backend.move(own.common, streaming="stream")
@@ -57,20 +78,21 @@ def _spec(own: Own, spec: Section) -> list[dict[str, Node]]:
     if timeout is not None:
         own.common["timeouts"] = Node({"total": timeout}, timeout.origin)
     kind = backend.items.get("kind")
-    if kind is not None and kind.value == "openai_http":
+    if kind is not None and kind.value == _KIND:
         backend.take("kind")
     own.keep(backend)
-    _synthetic(own, spec)
+    _data(own, spec)
     _constraints(own, spec)
     seed = spec.take("seed")
     if seed is not None:
         own.common["seed"] = whole(Section("seed", seed).items.get("value", seed) if seed.is_mapping else seed, "seed")
     own.drop("outputs", spec.take("outputs"), FOLDER)
     profile = spec.take("profile")
-    return list(_profile(Section("profile", profile), profile)) if profile is not None else [{}]
+    return None if profile is None else Section("profile", profile)
 
 
-def _synthetic(own: Own, spec: Section) -> None:
+def _data(own: Own, spec: Section) -> None:
+    """The lengths of synthetic text; any other source is passed on."""
     data = spec.take("data")
     if data is None:
         return
@@ -78,12 +100,11 @@ def _synthetic(own: Own, spec: Section) -> None:
     first = Section("data", listed[0]) if listed and listed[0].is_mapping else None
     kind = first.items.get("kind") if first is not None else None
     if first is None or len(listed) != 1 or (kind is not None and kind.value != "synthetic_text"):
-        own.native["data"] = data
+        own.native["data"] = data if data.is_list else Node([data], data.origin)
         return
     first.take("kind")
     _lengths(own, first)
-    for key, value in first.items.items():
-        raise ConfigError(f"{value.origin}: '{key}' of guidellm's synthetic text has no common key")
+    first.refuse("guidellm's synthetic text", known=_LENGTHS, advice=_DATA)
 
 
 def _lengths(own: Own, data: Section) -> None:
@@ -93,7 +114,8 @@ def _lengths(own: Own, data: Section) -> None:
         if mean is None:
             continue
         bounded = given["stdev"] is None and given["min"] is not None and given["max"] is not None
-        found = length(mean.origin, mean=mean, sd=given["stdev"], low=given["min"], high=given["max"], uniform=bounded)
+        kind = "uniform" if bounded else "normal"
+        found = length(mean.origin, mean=mean, sd=given["stdev"], low=given["min"], high=given["max"], kind=kind)
         if found is not None:
             own.common[ours] = found
 
@@ -120,29 +142,92 @@ def _constraints(own: Own, spec: Section) -> None:
     own.common |= found
 
 
-def _profile(profile: Section, node: Node) -> Iterator[dict[str, Node]]:
-    """A shape of load for each rate or number of streams."""
+def _first(profile: Section, over: list[Section]) -> None:
+    """What the first of ``benchmarks`` says may be left out of the profile."""
+    for key, node in over[0].items.items() if over else ():
+        profile.items.setdefault(key.removeprefix("profile."), node)
+
+
+def _transients(own: Own, profile: Section) -> None:
+    """Its warm-up and cool-down are parts of max_duration; ours are load beside the duration."""
+    found = {n: node for n in ("warmup", "cooldown") if (node := profile.take(n)) is not None}
+    if not found:
+        return
+    limit = own.common.get("duration")
+    at = next(iter(found.values())).origin
+    if limit is None:
+        raise ConfigError(
+            f"{at}: without a max_duration guidellm counts the warm-up in requests, which has no common key",
+            advice="leave it out and set 'warmup' and 'cooldown' in seconds",
+        )
+    total = seconds = _seconds(limit, "max_duration")
+    for name, node in found.items():
+        part = _transient(name, node, total)
+        own.common[name] = Node(part, node.origin)
+        seconds -= part
+    if seconds <= 0:
+        raise ConfigError(f"{at}: warm-up and cool-down leave nothing of max_duration, {total:g} s")
+    own.common["duration"] = Node(seconds, limit.origin)
+
+
+def _seconds(node: Node, what: str) -> float:
+    try:
+        return parse_duration(node.value)
+    except ValueError as error:
+        raise ConfigError(f"{node.origin}: {what}: {error}") from None
+
+
+def _transient(name: str, node: Node, total: float) -> float:
+    """Seconds of a warm-up or cool-down: a number under 1 is a part of the whole, any other is seconds."""
+    if not node.is_mapping:
+        value = number(node, name)
+        return value * total if value < 1 else value
+    given = Section(name, node)
+    mode, part, value_ = given.take("mode"), given.take("percent"), given.take("value")
+    given.refuse(f"guidellm's {name}", known=("mode", "percent", "value"))
+    if mode is not None and mode.value not in ("duration", "prefer_duration"):
+        raise ConfigError(f"{mode.origin}: guidellm's {name} by '{mode.plain()}' has no common key: it is a time here")
+    if part is None:
+        return 0.0 if value_ is None else number(value_, name)
+    share = number(part, f"{name}.percent")
+    if not 0 <= share < 1:
+        raise ConfigError(f"{part.origin}: {name}: {share:g} is no part of the whole: give a number from 0 to below 1")
+    return share * total
+
+
+def _profile(profile: Section) -> Iterator[dict[str, Node]]:
+    """A shape of load for each rate or number of streams; what is left of the profile is the tool's."""
     kind = profile.take("kind", "type")
+    at = profile.origin if kind is None else kind.origin
     name = "" if kind is None else str(kind.value)
     if name == "synchronous":
-        yield {"concurrency": Node(1, node.origin)}
+        yield {"concurrency": Node(1, at), **_ramp(profile)}
     elif name == "concurrent":
-        for streams in entries(profile.take("streams", "rate") or Node(1, node.origin)):
-            yield {"concurrency": whole(streams, "streams")}
+        streams = profile.take("streams", "rate")
+        if streams is None:
+            raise ConfigError(f"{at}: profile 'concurrent' needs streams")
+        ramp = _ramp(profile)
+        for count in entries(streams):
+            yield {"concurrency": whole(count, "streams"), **ramp}
     elif name in (*_RATES, "async"):
         cap = profile.take("max_concurrency")
         rate = profile.take("rate")
         if rate is None:
-            raise ConfigError(f"{node.origin}: profile '{name}' needs a rate")
+            raise ConfigError(f"{at}: profile '{name}' needs a rate")
         for value in entries(rate):
             shape = {"request_rate": Node(number(value, "rate"), value.origin)}
-            shape["arrival"] = Node("poisson" if name == "poisson" else "constant", node.origin)
+            shape["arrival"] = Node("poisson" if name == "poisson" else "constant", at)
             yield shape if cap is None else {**shape, "concurrency": whole(cap, "max_concurrency")}
     else:
         raise ConfigError(
-            f"{node.origin}: guidellm's profile '{name}' chooses its loads itself, which has no common key",
+            f"{at}: guidellm's profile '{name}' chooses its loads itself, which has no common key",
             advice="write  sweep: {over: rate}  or  stages:  in common keys instead",
         )
+
+
+def _ramp(profile: Section) -> dict[str, Node]:
+    node = profile.take("rampup_duration")
+    return {} if node is None else {"ramp": node}
 
 
 def _stages(profiles: list[dict[str, Node]], over: list[Section]) -> Iterator[dict[str, Node]]:
@@ -156,8 +241,7 @@ def _stages(profiles: list[dict[str, Node]], over: list[Section]) -> Iterator[di
             shape["concurrency"] = whole(streams, "profile.streams")
         if rate is not None:
             shape["request_rate"] = Node(number(rate, "profile.rate"), rate.origin)
-        for key, value in one.items.items():
-            raise ConfigError(f"{value.origin}: '{key}' of a guidellm benchmark has no common key")
+        one.refuse("a guidellm benchmark", known=("profile.streams", "profile.rate"))
         yield shape
 
 
@@ -169,30 +253,51 @@ def _endpoint(own: Own, node: Node | None) -> None:
     own.common["endpoint"] = Node(_ENDPOINTS[node.value], node.origin)
 
 
-def _flat(own: Own, file: Section) -> list[dict[str, Node]]:
+def _flat(own: Own, file: Section) -> Section | None:
     """The form of versions before 0.8, as its command line had it."""
     file.move(own.target, url="target", model="model")
     file.move(own.common, duration="max_seconds", num_requests="max_requests", seed="random_seed")
     _endpoint(own, file.take("request_type"))
     for name in ("output_path", "output_dir"):
         own.drop(name, file.take(name), FOLDER)
+    for name in ("backend", "backend_type"):
+        if name in file.items and file.items[name].value == _KIND:
+            file.take(name)
     data = file.items.get("data")
-    if data is not None and isinstance(data.value, str) and "=" in data.value:
-        file.take("data")
-        pairs = [part.partition("=") for part in data.value.split(",")]
-        _lengths(
-            own, Section("data", Node({k.strip(): Node(v.strip(), data.origin) for k, _, v in pairs}, data.origin))
-        )
-    elif data is not None and data.is_mapping:
-        _lengths(own, file.section("data"))
+    if data is not None and isinstance(data.value, str):
+        file.items["data"] = _options(data)
+    _data(own, file)
     processor = file.take("processor")
     if processor is not None:
         own.native["tokenizer"] = Node({"model": processor}, processor.origin)
-    kind, rate = file.take("profile", "rate_type"), file.take("rate")
+    kind, profile = file.take("profile", "rate_type"), {}
+    for name, theirs in (("rate", "rate"), ("warmup", "warmup_percent"), ("cooldown", "cooldown_percent")):
+        node = file.take(theirs)
+        if node is None:
+            continue
+        if kind is None:
+            raise ConfigError(
+                f"{node.origin}: '{theirs}' has no effect without a profile",
+                advice="add  profile: constant  (a rate), or  profile: concurrent  (streams)",
+            )
+        profile[name] = node if name == "rate" else Node({"percent": node}, node.origin)
+    Section("", Node({k: v for k, v in file.items.items() if k in FLAT_KEYS - SPEC_KEYS}, "")).refuse(
+        "guidellm", advice="leave it out, or write it as guidellm 0.8 does under native"
+    )
     if kind is None:
-        return [{}]
-    values = {"kind": kind} | ({"rate": rate} if rate is not None else {})
-    return list(_profile(Section("profile", Node(values, kind.origin)), kind))
+        return None
+    return Section("profile", Node({**(kind.value if kind.is_mapping else {"kind": kind}), **profile}, kind.origin))
+
+
+def _options(data: Node) -> Node:
+    """The keys of synthetic text as its command line had them: ``prompt_tokens=64,output_tokens=16``, or JSON."""
+    value = read_value(data.value, data.origin) if data.value.lstrip().startswith("{") else None
+    if isinstance(value, dict):
+        return tree_of(value, data.origin)
+    pairs = [part.partition("=") for part in data.value.split(",")]
+    if not all(sign for _, sign, _ in pairs):
+        raise ConfigError(f"{data.origin}: data '{data.value}' is a source of guidellm's own", advice=_DATA)
+    return Node({key.strip(): Node(value.strip(), data.origin) for key, _, value in pairs}, data.origin)
 
 
 OWN_FILE = OwnFile(KEYS, read, within={"spec": SPEC_KEYS})

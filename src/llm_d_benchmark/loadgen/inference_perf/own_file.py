@@ -9,6 +9,8 @@ from ...domain.errors import ConfigError
 KEYS = frozenset(
     {"api", "data", "load", "server", "tokenizer", "report", "storage", "metrics", "circuit_breakers", "telemetry"}
 )
+_DISTRIBUTION = {"mean": 512, "std_dev": 200, "min": 10, "max": 1024}
+"""What inference-perf takes where a distribution does not say."""
 FOLDER = "results go into the run folder, with everything that is needed of them"
 
 
@@ -24,6 +26,7 @@ def read(file: Section) -> Own:
     kind = api.take("type")
     if kind is not None:
         own.common["endpoint"] = Node("chat" if kind.value == "chat" else "completions", kind.origin)
+    own.defaults["streaming"] = False
     own.keep(api)
     _server(own, file.section("server"))
     _data(own, file.section("data"))
@@ -57,23 +60,25 @@ def _data(own: Own, data: Section) -> None:
         node = data.take(theirs)
         if node is None:
             continue
-        given = Section(theirs, node)
-        shape = given.items.get("type")
-        found = length(
-            node.origin,
-            mean=given.take("mean"),
-            sd=given.take("std_dev"),
-            low=given.take("min"),
-            high=given.take("max"),
-            uniform=shape is not None and shape.value == "uniform",
-        )
-        if found is None or (shape is not None and shape.value not in ("uniform", "normal", "fixed", "constant")):
-            raise ConfigError(
-                f"{node.origin}: {theirs} is not a fixed, uniform or normal length",
-                advice=f"write it as {ours}: {{distribution: ..., ...}}",
-            )
-        own.common[ours] = found
+        own.common[ours] = _length(Section(theirs, node), ours)
     own.keep(data)
+
+
+def _length(given: Section, ours: str) -> Node:
+    """A distribution of its own, with its bounds and spread where they are left out."""
+    kind = given.take("type")
+    name = "normal" if kind is None else "fixed" if kind.value == "constant" else str(kind.value)
+    values = {k: given.take(k) or Node(default, given.origin) for k, default in _DISTRIBUTION.items()}
+    given.take("total_count")
+    if name not in ("fixed", "uniform", "normal", "lognormal") or given.items:
+        at = next(iter(given.items.values()), kind or Node(None, given.origin)).origin
+        raise ConfigError(
+            f"{at}: {given.name} is not a fixed, uniform, normal or lognormal length",
+            advice=f"write it as {ours}: {{distribution: ..., ...}}",
+        )
+    spread = None if name == "fixed" else values["std_dev"]
+    found = length(given.origin, mean=values["mean"], sd=spread, low=values["min"], high=values["max"], kind=name)
+    return found or values["mean"]
 
 
 def _load(own: Own, load: Section) -> None:
@@ -82,7 +87,7 @@ def _load(own: Own, load: Section) -> None:
     if timeout is not None:
         own.common["timeouts"] = Node({"total": timeout}, timeout.origin)
     kind, listed = load.take("type"), load.take("stages")
-    name = "concurrent" if kind is None else str(kind.value)
+    name = "constant" if kind is None else str(kind.value)
     if listed is not None and name not in ("concurrent", "constant", "poisson"):
         at = (kind or listed).origin
         raise ConfigError(f"{at}: load.type '{name}' cannot be said in common keys", advice="use concurrent or poisson")
@@ -97,8 +102,7 @@ def _load(own: Own, load: Section) -> None:
                 shape[ours] = whole(count, theirs)
         if "request_rate" in shape:
             shape["arrival"] = Node(name if name == "poisson" else "constant", node.origin)
-        for key, value in stage.items.items():
-            raise ConfigError(f"{value.origin}: unknown key '{key}' of a stage of inference-perf")
+        stage.refuse("a stage of inference-perf", known=("rate", "duration", "num_requests", "concurrency_level"))
         found.append(shape)
     stages(own, found, listed.origin if listed is not None else "")
     own.keep(load)
