@@ -316,3 +316,17 @@ def test_config_file_of_a_generator_is_read_the_same(tmp_path: Path) -> None:
     text = "load_generators: {inference-perf: {config_file: ip.yml}}\n"
     text += "benchmark: {load_generators: [{type: inference-perf}]}\n"
     assert said(load_text(tmp_path, text))["concurrency"] == 2
+
+
+def test_the_server_that_config_files_name_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "ip.yml").write_text("server: {model_name: m, base_url: 'http://h:1'}\nload: {stages: []}\n")
+    (tmp_path / "vllm.yml").write_text("base-url: http://h:1\nmax-concurrency: 3\n")
+    text = "load_generators: {inference-perf: {config_file: ip.yml}, vllm-bench: {config_file: vllm.yml}}\n"
+    text += "benchmark: {load_generators: [{type: inference-perf, config: {concurrency: 3}}, {type: vllm-bench}]}\n"
+    assert target(load_text(tmp_path, text)) == ("http://h:1", "m")
+    (tmp_path / "vllm.yml").write_text("base-url: http://h:2\nmax-concurrency: 3\n")
+    with pytest.raises(
+        ConfigError, match=r"vllm\.yml:1: the server http://h:2 is not the one of .*ip\.yml:1, http://h:1"
+    ):
+        load_text(tmp_path, text)
+    assert target(load_text(tmp_path, "target: {existing: {url: 'http://h:3'}}\n" + text)) == ("http://h:3", None)

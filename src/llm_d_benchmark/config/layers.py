@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,9 +122,10 @@ def load_config(
         validate(document)  # its errors say more than a step that stumbles over the wrong kind of value
     if load_generator is not None:
         document = pick_generator(document, load_generator, own, findings)
-    document = _with_config_files(document, own_file, findings)
-    if found and document.get("spec", "target") is None and not _names_target(overrides):
-        document = put(document, ("spec", "target"), Node({"existing": found[0]}, found[0].origin))
+    document, named = _with_config_files(document, own_file, findings)
+    if document.get("spec", "target") is None and not _names_target(overrides):
+        server = _server(found, named)
+        document = document if server is None else put(document, ("spec", "target", "existing"), server)
     environment = os.environ if env is None else env
     document = assign.assign(document, assign.from_environment(environment, findings))
     document = assign.assign(document, assign.from_flags(sets))
@@ -169,6 +171,25 @@ def _translated(
     return [keys for keys, _ in read], [target for _, target in read if target is not None]
 
 
+def _server(own: Sequence[Node], named: Sequence[Node]) -> Node | None:
+    """The server that tools' own files name: of ``own`` the later wins, those of several generators have to agree.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    found = reduce(merge, own) if own else None
+    for other in named:
+        found = other if found is None else found
+        first, second = found.get("url"), other.get("url")
+        if first is not None and second is not None and first.value != second.value:
+            raise ConfigError(
+                f"{second.origin}: the server {second.value} is not the one of {first.origin}, {first.value}",
+                advice="the load generators of a run measure the same server: give it as spec.target, or --url URL",
+            )
+        found = merge(other, found)
+    return found
+
+
 def _names_target(overrides: Mapping[str, Any] | None) -> bool:
     """Whether flags choose a target that is not an existing server."""
     target = ((overrides or {}).get("spec") or {}).get("target") or {}
@@ -190,8 +211,11 @@ def _all(steps: Sequence[Callable[[], T]]) -> list[T]:
     return results
 
 
-def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Finding]) -> Node:
-    """Each generator's keys over those of the file that spec.load_generators.NAME.config_file names."""
+def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Finding]) -> tuple[Node, list[Node]]:
+    """Each generator's keys over those of the file that spec.load_generators.NAME.config_file names, and the targets
+    that these files name.
+    """
+    targets: list[Node] = []
     for i, kind in enumerate(generator_types(document)):
         named = document.get("spec", "load_generators", kind, "config_file")
         if named is None or not isinstance(named.value, str):
@@ -207,9 +231,11 @@ def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Findi
             )
             continue
         config = document.get(*GENERATORS, i, "config")
-        base = load_keys(own_keys(kind, own_file(kind), read_file(path), LOAD_SPELLINGS, findings)[0])
+        keys, target = own_keys(kind, own_file(kind), read_file(path), LOAD_SPELLINGS, findings)
+        targets += [] if target is None else [target]
+        base = load_keys(keys)
         document = put(document, (*GENERATORS, i, "config"), base if config is None else merge(base, config))
-    return document
+    return document, targets
 
 
 def _beside(named: Node) -> Path:
