@@ -87,6 +87,11 @@ def known_of(name: str) -> Mapping[str, str]:
     return found
 
 
+def default_endpoint(name: str) -> str:
+    """Where the load generator of that name sends its requests when its configuration does not say."""
+    return str(getattr(_class(name), "default_endpoint", "chat"))
+
+
 def _class(name: str) -> Any:
     """What is registered under that name; None where nothing is."""
     entry = plugins(GROUP).get(name)

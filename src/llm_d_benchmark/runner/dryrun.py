@@ -87,7 +87,7 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
     lengths = []
     workers = 0
     for spec in config.spec.benchmark.load_generators:
-        source, turns = stages_of(config, spec.config, len(stages)), expected_turns(workload_options(spec.config))
+        source, turns = stages_of(config, spec, len(stages)), expected_turns(workload_options(spec.config))
         stages += [
             PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s, turns), shard), s.load_s)
             for s in source.planned()
@@ -131,7 +131,7 @@ def extent(config: BenchmarkConfig) -> tuple[int | None, float | None]:
     """Number of stages and seconds of load in all; None where a sweep or the server's speed decides."""
     stages: list[Stage] = []
     for spec in config.spec.benchmark.load_generators:
-        source = stages_of(config, spec.config, len(stages))
+        source = stages_of(config, spec, len(stages))
         if source.adaptive:
             return None, None
         stages += source.planned()

@@ -16,7 +16,7 @@ from ..domain.errors import ConfigError
 from ..domain.events import Finding
 from ..domain.schedule import StageSource
 from ..loadgen.api import LoadGenerator, LoadJob, NeedsInstalling
-from ..loadgen.registry import load_generator
+from ..loadgen.registry import default_endpoint, load_generator
 from ..target.probe import ServerProbe
 from ..workload.api import HasFindings, PromptSizer, Schedule, WorkloadContext
 from ..workload.registry import create_workload
@@ -31,8 +31,6 @@ from .options import RunOptions
 if TYPE_CHECKING:
     from ..simulator.deployment import VirtualDeployment
 
-DEFAULT_ENDPOINT = "chat"
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -44,16 +42,21 @@ class Prepared:
     sizer: SizerReport
 
 
-def stages_of(config: BenchmarkConfig, load: LoadConfig, first_index: int) -> StageSource:
+def endpoint_of(spec: LoadGeneratorSpec) -> str:
+    """``chat`` or ``completions``: what its configuration says, else what the generator uses."""
+    return spec.config.endpoint or default_endpoint(spec.type)
+
+
+def stages_of(config: BenchmarkConfig, spec: LoadGeneratorSpec, first_index: int) -> StageSource:
     """The stages of one load generator under the run's defaults."""
     benchmark = config.spec.benchmark
     return stage_source(
-        load,
+        spec.config,
         duration_s=benchmark.duration,
         warmup_s=benchmark.warmup,
         cooldown_s=benchmark.cooldown,
         first_index=first_index,
-        endpoint=load.endpoint or DEFAULT_ENDPOINT,
+        endpoint=endpoint_of(spec),
     )
 
 
@@ -72,13 +75,13 @@ def check_workloads(loaded: LoadedConfig, *, read: bool = True) -> list[Finding]
     found: list[Finding] = []
     sizer = WordSizer(array_of(words()), "none", 0, None)
     for i, spec in enumerate(loaded.config.spec.benchmark.load_generators):
-        kind, options = spec.config.endpoint or DEFAULT_ENDPOINT, workload_options(spec.config)
+        kind, options = endpoint_of(spec), workload_options(spec.config)
         try:
             workload = create_workload(options, WorkloadContext(sizer=sizer, endpoint=kind, options=options))
             # A tool of its own may read files in forms that are not known here.
             if read and not isinstance(load_generator(spec.type), NeedsInstalling):
                 schedule = build_schedule(spec.config, workload, seed=spec.config.seed, default_model="")
-                for stage in stages_of(loaded.config, spec.config, 0).planned():
+                for stage in stages_of(loaded.config, spec, 0).planned():
                     next(schedule.sessions(stage), None)
         except ConfigError as error:
             key = f"spec.benchmark.load_generators.{i}.config"
@@ -115,8 +118,7 @@ async def prepare(
         probe = None if deployment else await stack.enter_async_context(ServerProbe(endpoint))
         for spec in config.spec.benchmark.load_generators:
             load = spec.config
-            kind = load.endpoint or DEFAULT_ENDPOINT
-            text = needs_text(load.workload)
+            kind, text = endpoint_of(spec), needs_text(load.workload)
             if (kind, text) not in sizers:
                 if probe is None:
                     from .simulated import sizer_report
@@ -127,7 +129,7 @@ async def prepare(
                         probe, endpoint=kind, tokenizer_path=tokenizer_path, seed=load.seed, text=text
                     )
             sizer = sizers[kind, text]
-            stages = stages_of(config, load, next_stage)
+            stages = stages_of(config, spec, next_stage)
             if stages.adaptive and options.shard.count > 1:
                 raise ConfigError(
                     "a sweep chooses each load from the last one's result, so it cannot be sharded",
