@@ -330,3 +330,22 @@ def test_the_server_that_config_files_name_is_measured(tmp_path: Path) -> None:
     ):
         load_text(tmp_path, text)
     assert target(load_text(tmp_path, "target: {existing: {url: 'http://h:3'}}\n" + text)) == ("http://h:3", None)
+
+
+def test_files_that_a_tool_is_given_are_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the file that names them, else in the current folder; the tool itself runs in the run folder."""
+    here = tmp_path / "here"
+    for folder, name in ((tmp_path, "p.jsonl"), (here, "q.jsonl"), (tmp_path / "tok", "t.json"), (here / "v1.0", "x")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    (here / "v1.0").rename(here.parent / "v1.0")
+    monkeypatch.chdir(here)
+    text = "profile: {kind: concurrent, streams: 2}\ntokenizer: {model: ./tok, kind: m}\n"
+    text += f"data_loader: {{kind: v1.0, why: {'x/' * 4000}}}\n"
+    text += "data: [{path: p.jsonl}, {path: q.jsonl}, {path: none.jsonl}]\n"
+    native = said(load_text(tmp_path, text, load_generator="guidellm"))["native"]
+    assert [d["path"] for d in native["data"]] == [str(tmp_path / "p.jsonl"), str(here / "q.jsonl"), "none.jsonl"]
+    assert native["tokenizer"] == {"model": str(tmp_path / "tok"), "kind": "m"}
+    assert native["data_loader"]["kind"] == "v1.0"
+    document = "benchmark: {load_generators: [{type: vllm-bench, config: {native: {dataset-path: ./p.jsonl}}}]}\n"
+    assert said(load_text(tmp_path, document))["native"] == {"dataset-path": str(tmp_path / "p.jsonl")}

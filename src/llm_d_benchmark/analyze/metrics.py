@@ -248,8 +248,8 @@ def _goodput_fraction(v: View) -> Scalar:
 
 
 def _requested_rate(v: View) -> Scalar:
-    """The rate of the plan, as far as it is this run's; where that changes over time, or is shared by models, the requests
-    scheduled inside the window."""
+    """The rate of the plan, as far as it is this run's; where that changes over time, or is shared by models, the
+    requests scheduled inside the window."""
     w = v.window
     if not w.open_loop:
         return Absent(CLOSED)

@@ -18,6 +18,7 @@ from ..domain.events import Finding, Severity
 from . import assign
 from .defaults import fill
 from .explain import validate
+from .files import folder_of, with_absolute_paths
 from .foreign.own import OwnFileOf
 from .foreign.read import is_of, own_keys
 from .model import BenchmarkConfig
@@ -131,7 +132,7 @@ def load_config(
     document = assign.assign(document, assign.from_flags(sets))
     if overrides:
         document = merge(document, _for_target(document, tree_of(overrides, "flag")))
-    return _finish(document, findings)
+    return _finish(with_absolute_paths(document), findings)
 
 
 def load_resolved(text: str, name: str = "config.yaml") -> BenchmarkConfig:
@@ -220,7 +221,7 @@ def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Findi
         named = document.get("spec", "load_generators", kind, "config_file")
         if named is None or not isinstance(named.value, str):
             continue
-        path = _beside(named)
+        path = folder_of(named) / Path(named.value).expanduser()
         if not path.exists():
             findings.append(
                 Finding(
@@ -236,13 +237,6 @@ def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Findi
         base = load_keys(keys)
         document = put(document, (*GENERATORS, i, "config"), base if config is None else merge(base, config))
     return document, targets
-
-
-def _beside(named: Node) -> Path:
-    """A file named in a configuration file is looked for beside that file."""
-    holder, _, line = named.origin.rpartition(":")
-    folder = Path(holder).parent if line.isdecimal() else Path()
-    return folder / Path(str(named.value)).expanduser()
 
 
 def _for_target(document: Node, overrides: Node) -> Node:

@@ -20,8 +20,10 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import EventType, Severity
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
 from llm_d_benchmark.loadgen.external import generator, process
+from llm_d_benchmark.loadgen.external.api import NativeStage
 from llm_d_benchmark.loadgen.external.guard import MARK
 from llm_d_benchmark.loadgen.external.plan import options, shorter, without_template
+from llm_d_benchmark.loadgen.external.stage import other_load
 from llm_d_benchmark.workload.replay import STAGE_IDS
 from llm_d_benchmark.workload.synthetic import SyntheticOptions
 from tests.loadgen.external.tools import FakeTool
@@ -330,6 +332,38 @@ def test_progress_while_it_runs(tmp_path: Path) -> None:
 def test_a_concurrency_that_was_not_reached_is_told(tmp_path: Path) -> None:
     assert "concurrency_not_reached" in findings(run(tmp_path, closed(30, 8)))
     assert "concurrency_not_reached" not in findings(run(tmp_path / "b", closed(30, 2)))
+
+
+def test_another_load_than_the_stage_s_is_told(tmp_path: Path) -> None:
+    """What under ``native`` overrides the load; the tool's results say what it really made."""
+    ran = run(tmp_path, closed(30, 8), native={"made": {"rate": 5.0, "arrival": "poisson"}})
+    (told,) = [f for f in ran.of(EventType.FINDING) if f["code"] == "load_overridden"]
+    assert told["message"] == "stage s0: asked for c=8, fake made another load: 5/s poisson"
+    assert "concurrency_not_reached" not in findings(ran)
+
+
+OPEN = Load(rate=5.0, concurrency=8, arrival={"type": "poisson"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "another"),
+    [
+        (Load(concurrency=8), {"concurrency": 8}, False),
+        (Load(concurrency=8), {"concurrency": 4}, True),
+        (Load(concurrency=8), {}, False),
+        (OPEN, {"rate": 5.0, "arrival": "poisson", "concurrency": 8}, False),
+        (OPEN, {"rate": 5.0}, False),
+        (OPEN, {"rate": 5.0, "arrival": "constant"}, True),
+        (OPEN, {"rate": 6.0}, True),
+        (OPEN, {"concurrency": 8}, True),
+        (Load(arrival={"type": "trace"}), {"arrival": "trace", "concurrency": 9}, False),
+        (Load(arrival={"type": "trace"}), {"arrival": "poisson", "rate": 9.0}, True),
+        (Load(rate=5.0, arrival={"type": "gamma", "burstiness": 1.0}), {"rate": 5.0, "arrival": "poisson"}, False),
+    ],
+)
+def test_only_what_is_told_can_be_another_load(asked: Load, told: dict[str, object], another: bool) -> None:
+    stage = Stage(0, "s", asked, num_requests=3)
+    assert bool(list(other_load("fake", stage, [NativeStage("s", told, None)]))) == another
 
 
 @pytest.mark.parametrize(("endpoint", "told"), [("chat", 93), ("completions", 100)])

@@ -99,4 +99,5 @@ class FakeTool(ExternalLoadGenerator):
             }
             for r in data
         ]  # fmt: skip
-        return NativeResult(self.name, "1.0", [NativeStage("all", {}, to_records(rows))])
+        made = json.loads((path / "plan.json").read_text()).get("made", {})
+        return NativeResult(self.name, "1.0", [NativeStage("all", made, to_records(rows))])

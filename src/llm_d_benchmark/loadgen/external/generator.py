@@ -26,7 +26,7 @@ from .files import disk
 from .plan import ENVIRONMENT, TIME_LIMIT, own_time_limit, without_template
 from .process import ToolProcess, log_tail, redact
 from .reading import read
-from .stage import as_observed, batches, interval_events, numbered, share, times_of, with_template
+from .stage import as_observed, batches, interval_events, numbered, other_load, share, times_of, with_template
 from .tokenizer import tokenizer_folder
 
 POLL_S = 0.1
@@ -125,7 +125,8 @@ class _StageRun:
         async for event in self._execute():
             yield event
         native = await asyncio.to_thread(self._parse)
-        for finding in [*native.findings, *self._findings()]:
+        otherwise = list(other_load(self.adapter.name, share(self.stage, self.job.shard), native.stages))
+        for finding in [*native.findings, *otherwise, *self._findings()]:
             yield finding.event(self._now())
         records, told, window = self._join(native)
         times = times_of(self.stage, records, window=window, cut=self._cut, fallback=began)
@@ -133,7 +134,7 @@ class _StageRun:
             yield event
         for batch in batches(records):
             yield batch
-        if not self._cut:
+        if not self._cut and not otherwise:
             for finding in as_observed(self.adapter.name, share(self.stage, self.job.shard), records):
                 yield finding.event(self._now())
         if self.job.stages.adaptive:

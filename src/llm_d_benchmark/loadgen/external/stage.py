@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import MISSING, IntArray, Labels, Records, Status
-from ...domain.schedule import Shard, Stage
+from ...domain.schedule import Load, Shard, Stage
 from ...workload.replay import STAGE_IDS
 from ..native.outcome import StageTimes
+from .api import NativeStage
+from .plan import label
 
 _S = 1_000_000_000
 BATCH = 50_000
@@ -142,6 +145,34 @@ def _count(times: IntArray, start: int, seconds: int, weights: IntArray | None =
     slot = np.clip((times[times != MISSING] - start) // _S, 0, seconds - 1)
     found: IntArray = np.bincount(slot, weights, seconds).astype(np.int64)
     return found
+
+
+def other_load(name: str, stage: Stage, ran: Sequence[NativeStage]) -> Iterator[Finding]:
+    """Where a tool says that it made another load than the stage's: keys under ``native`` have overridden it."""
+    labels = [label(one.load) for one in ran]
+    if len(ran) > 1 or any(_differs(stage.load, one.load) for one in ran):
+        yield Finding(
+            "load_overridden",
+            Severity.WARNING,
+            f"stage {stage.name}: asked for {stage.load.label()}, {name} made another load: {'; '.join(labels)}",
+            "its name and what is compared with it do not hold: give the load in common keys "
+            "(concurrency, request_rate, stages) instead of under native",
+        )
+
+
+def _differs(asked: Load, told: Mapping[str, object]) -> bool:
+    """Whether a load is certainly another one; what is not told does not differ."""
+    rate, users, arrival = told.get("rate"), told.get("concurrency"), told.get("arrival")
+    if asked.open_loop and asked.rate is None:
+        return arrival not in (None, asked.arrival.get("type"))
+    if (rate is None) != (asked.rate is None):
+        return rate is not None or users is not None
+    if isinstance(rate, int | float) and asked.rate is not None and not math.isclose(rate, asked.rate, rel_tol=0.01):
+        return True
+    if users is not None and asked.concurrency is not None and users != asked.concurrency:
+        return True
+    kinds = {arrival, asked.arrival.get("type")}
+    return asked.rate is not None and kinds == {"constant", "poisson"}
 
 
 def as_observed(name: str, stage: Stage, records: Records) -> Iterator[Finding]:
