@@ -70,7 +70,7 @@ class Engine:
 
     The real clock calls ``step`` when the last step has ended. The virtual clock calls ``begin`` and, when it knows how
     many of the planned steps happen before anything changes, ``end``. ``submit`` may be called at any time, ``abort``
-    not between the two; both count from the next step on.
+    not between the two; both count from the next step on. ``reach`` says how many of the planned steps have begun.
 
     Attributes:
         preemptions, prompt_tokens, cached_tokens, generated_tokens: since the start, of requests that have started.
@@ -91,6 +91,7 @@ class Engine:
         self._whole: list[Progress] = []  # prompts that the planned step completes
         self._work = (0, 0.0, 0, 0)  # of the first planned step, as StepLoad has it
         self._ends: FloatArray = np.empty(0)  # of the planned steps
+        self._begun = 0  # of the planned steps: their blocks have been taken
 
     # what a router or a metrics page asks
 
@@ -119,12 +120,9 @@ class Engine:
         """KV blocks that no sequence holds."""
         return self._pool.free
 
-    def kv_usage(self, begun: int = 1) -> float:
-        """Part of the KV blocks that sequences hold, 0 to 1, once ``begun`` of the planned steps have begun."""
-        pool, free = self._pool, self._pool.free
-        if begun > 1:
-            free -= self._batch.blocks(self._batch.number + 1, begun - 1)
-        return 1.0 - free / pool.total
+    def kv_usage(self) -> float:
+        """Part of the KV blocks that sequences hold, 0 to 1."""
+        return 1.0 - self._pool.free / self._pool.total
 
     def cached_prefix(self, request: EngineRequest) -> int:
         """Prompt tokens of a request that are in the prefix cache now; at least one is always computed."""
@@ -207,6 +205,7 @@ class Engine:
         if not self._requests:
             return None
         number, preemptions = self._batch.number, self.preemptions
+        self._begun = 1
         self._make_room()
         tokens, pairs = 0, 0.0
         if self._waiting or self._partial is not None:
@@ -224,14 +223,19 @@ class Engine:
             self._ends = times.cumsum()
         return self._ends
 
+    def reach(self, steps: int) -> None:
+        """The first ``steps`` of the planned steps have begun: the KV cache is as of the last of them from now on."""
+        if (more := steps - self._begun) > 0:
+            self._pool.take(self._batch.blocks(self._batch.number + self._begun, more))
+            self._begun = steps
+
     def end(self, steps: int) -> tuple[list[Progress], list[Progress]]:
         """The first ``steps`` of the planned steps have happened.
 
         Returns:
             The requests whose prompt was completed and that got a token with it, and those that are done.
         """
-        if steps > 1:
-            self._pool.take(self._batch.blocks(self._batch.number + 1, steps - 1))
+        self.reach(steps)
         self.generated_tokens += len(self._batch.members) * steps + len(self._whole)
         self._batch.advance(self._ends[:steps])
         first, self._whole = self._whole, []

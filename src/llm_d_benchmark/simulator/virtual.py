@@ -71,7 +71,6 @@ class VirtualReplica:
         self._steps = 0  # that will be made of them
         self._timer: Timer = []
         self._aborted: list[int] = []
-        self.cached_prefix = engine.cached_prefix
 
     @property
     def waiting(self) -> int:
@@ -82,7 +81,12 @@ class VirtualReplica:
         return self.engine.running
 
     def kv_usage(self) -> float:
-        return self.engine.kv_usage(self._begun())
+        self._reach()
+        return self.engine.kv_usage()
+
+    def cached_prefix(self, request: EngineRequest) -> int:
+        self._reach()
+        return self.engine.cached_prefix(request)
 
     def generated(self) -> int:
         """Tokens made until now."""
@@ -120,6 +124,11 @@ class VirtualReplica:
             return 1
         begun = int(self._ends.searchsorted(self._loop.now)) + 1
         return begun if begun < self._steps else self._steps
+
+    def _reach(self) -> None:
+        """Bring the KV cache to the step under way."""
+        if self._steps > 1 and self._ends is not None:
+            self.engine.reach(self._begun())
 
     def _shorten(self) -> None:
         """Something has changed: of the planned steps only those up to the one under way are made."""

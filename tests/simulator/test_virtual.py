@@ -1,0 +1,69 @@
+"""What a router sees of a replica in virtual time is what happened until now, however far its steps are planned."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_d_benchmark.config.simulator import RouterConfig, RouterPolicy
+from llm_d_benchmark.simulator.api import EngineRequest, FloatArray
+from llm_d_benchmark.simulator.engine import Engine
+from llm_d_benchmark.simulator.progress import Progress
+from llm_d_benchmark.simulator.router import Router
+from llm_d_benchmark.simulator.virtual import VirtualLoop, VirtualReplica
+from tests.support.simulator import request, small_engine
+
+Row = tuple[float, int, int, int | None]
+Routed = list[tuple[int, list[int], list[float], int, list[float]]]
+"""By request: its replica, what each had of its prompt and of its cache in use, and its hits and token times."""
+
+
+class Stepwise(Engine):
+    """Plans one step at a time."""
+
+    def begin(self, now: float, most: int = 1) -> FloatArray | None:
+        return super().begin(now, min(most, 1))
+
+
+def routed(rows: list[Row], policy: RouterPolicy, blocks: int, kind: type[Engine]) -> Routed:
+    """What becomes of requests (arrival, prompt, output, prefix) at two replicas."""
+    loop, router = VirtualLoop(), Router(RouterConfig(policy=policy), 1)
+    parts = [small_engine(blocks=blocks) for _ in range(2)]
+    replicas = [VirtualReplica(kind(e.limits, e._pace), loop, lambda _: None) for e in parts]
+    seen: dict[int, tuple[int, list[int], list[float], Progress]] = {}
+
+    def arrive(asked: EngineRequest) -> None:
+        hits, used = [r.cached_prefix(asked) for r in replicas], [r.kv_usage() for r in replicas]
+        number = router.pick(asked, replicas)
+        seen[asked.request_id] = number, hits, used, replicas[number].submit(asked)
+
+    for number, (at, prompt, output, prefix) in enumerate(rows):
+        loop.at(at, arrive, request(number, prompt, output, prefix=prefix))
+    while loop.run(10_000):
+        pass
+    return [
+        (replica, hits, used, p.cached_tokens, [round(t, 9) for t in p.token_times])
+        for replica, hits, used, p in (seen[number] for number in range(len(rows)))
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 2), st.integers(1, 40), st.integers(1, 50), st.one_of(st.none(), st.integers(0, 2))),
+        min_size=1,
+        max_size=25,
+    ),
+    st.sampled_from(["prefix_aware", "weighted", "least_kv"]),
+    st.integers(23, 40),
+)
+def test_a_router_sees_the_same_in_ranges_and_in_single_steps(
+    rows: list[Row], policy: RouterPolicy, blocks: int
+) -> None:
+    assert routed(rows, policy, blocks, Engine) == routed(rows, policy, blocks, Stepwise)
+
+
+def test_blocks_that_a_long_answer_has_taken_until_now_are_no_hit() -> None:
+    rows: list[Row] = [(0.0, 40, 1, 1), (0.05, 1, 1, None), (0.1, 4, 80, None), (0.45, 41, 1, 1)]
+    *_, (_, hits, *_) = routed(rows, "round_robin", 24, Engine)
+    assert hits == [24, 0]
