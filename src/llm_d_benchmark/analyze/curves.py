@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..domain.latencies import per_request
 from .api import RunInput
 from .gather import StageData, Table, gather
-from .metrics import per_request, view
+from .metrics import view
 from .percentiles import Ecdf, FloatArray
 
 LEVELS = 201

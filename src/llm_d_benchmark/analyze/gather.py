@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ..domain.latencies import seconds_between
 from ..domain.records import MISSING, IntArray, Labels, Records
 from .api import RunInput
 from .gaps import GapCounts, add_rows
@@ -48,9 +49,7 @@ class Table:
 
     def seconds(self, later: str, earlier: str) -> FloatArray:
         """``later - earlier`` in seconds, NaN where either was not observed."""
-        a, b = self.ints[later], self.ints[earlier]
-        known = (a != MISSING) & (b != MISSING)
-        return np.where(known, (np.where(known, a, 0) - np.where(known, b, 0)) / 1e9, np.nan)
+        return seconds_between(self.ints[later], self.ints[earlier])
 
     def within(self, name: str, start: int, end: int) -> BoolArray:
         """Where the time ``name`` was observed and is in [start, end)."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..domain.records import MISSING, IntArray
+from ..domain.latencies import met, per_request, unseen
+from ..domain.records import MISSING
 from ..domain.result import Absent, Distribution, Lengths, Measured, Metrics, RequestCounts, Scalar
 from .gaps import GapCounts
 from .gather import BoolArray, StageData, Table
@@ -131,30 +132,6 @@ def counts(table: Table) -> RequestCounts:
     )
 
 
-def per_request(t: Table) -> dict[str, FloatArray]:
-    """Latencies of each request in seconds, NaN where not observed or not defined."""
-    answered = np.where(t.streaming & t.known("last_token"), t["last_token"], t["end"])
-    e2e = _since(answered, t["sent"])
-    ttft = np.where(t.streaming, t.seconds("first_token", "sent"), np.nan)
-    tokens = np.where(t.known("output_tokens"), t["output_tokens"], 0)
-    many, several = np.maximum(tokens - 1, 1), tokens > 1
-    chunks = np.maximum(t.chunks - 1, 1)
-    return {
-        "ttft": ttft,
-        "e2e": e2e,
-        "tpot": np.where(several, (e2e - ttft) / many, np.nan),
-        "ntpot": np.where(tokens > 0, e2e / np.maximum(tokens, 1), np.nan),
-        "itl": np.where(t.chunks > 1, t.seconds("last_token", "first_token") / chunks, np.nan),
-        "ttft_scheduled": np.where(t.streaming, t.seconds("first_token", "scheduled"), np.nan),
-        "e2e_scheduled": _since(answered, t["scheduled"]),
-    }
-
-
-def _since(later: IntArray, earlier: IntArray) -> FloatArray:
-    known = (later != MISSING) & (earlier != MISSING)
-    return np.where(known, (np.where(known, later, 0) - np.where(known, earlier, 0)) / 1e9, np.nan)
-
-
 def _latency(values: FloatArray, absent: str) -> Distribution | Absent:
     return distribution(values[np.isfinite(values)], "s", absent)
 
@@ -214,22 +191,13 @@ def unmeasurable_limit(v: View) -> str | None:
     """Why the per-request limits cannot be judged; None where they can."""
     if not v.goodput:
         return "no per-request limits are configured (spec.benchmark.goodput)"
-    needs_stream = sorted(set(v.goodput) & {"ttft", "tpot", "itl"})
-    if needs_stream and len(v.table) and not v.table.streaming.any():
-        return f"{', '.join(needs_stream)} is {NO_STREAM}"
-    return None
+    hidden = unseen(v.table, v.goodput)
+    return f"{', '.join(hidden)} is {NO_STREAM}" if hidden else None
 
 
 def good(t: Table, limits: Mapping[str, float]) -> BoolArray:
-    """Which requests succeeded and met every limit. tpot and itl limit nothing where there was one token or chunk."""
-    found = t.status("ok")
-    latency = per_request(t)
-    for name, limit in limits.items():
-        values = latency[name]
-        single = (t["output_tokens"] == 1) if name == "tpot" else (t.chunks == 1)
-        met = np.nan_to_num(values, nan=np.inf) <= limit
-        found &= met | (single if name in ("tpot", "itl") else False)
-    return found
+    """Which requests succeeded and met every limit."""
+    return t.status("ok") & met(t, limits)
 
 
 def _goodput(v: View) -> Scalar:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..domain.latencies import per_request
 from ..domain.records import MISSING
 from ..domain.result import Distribution, Measured, OwnFigure, Scalar, Why
 from .gather import Table
-from .metrics import View, per_request
+from .metrics import View
 from .percentiles import Ecdf, FloatArray
 from .readings import LATENCY_FLOOR_S, Measurement
 from .reported import counts, figures

@@ -9,11 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
+from ..domain.latencies import per_request
 from ..domain.records import MISSING
 from ..domain.result import PERCENTILES, Absent, Distribution, Measured, Metrics, Scalar, StageResult
 from . import quantiles
 from .gather import StageData
-from .metrics import View, per_request, view
+from .metrics import View, view
 from .percentiles import BLOCKS, Ecdf, FloatArray, autocorrelated, beyond, block_effect
 
 Limits = Callable[[float], tuple[float, float] | None]

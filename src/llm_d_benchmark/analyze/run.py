@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..domain.events import EventType
+from ..domain.latencies import per_request
 from ..domain.result import (
     Absent,
     Measured,
@@ -30,7 +31,7 @@ from .cost import bill, gpus_paid_for, run_cost, with_cost
 from .diagnosis import diagnose
 from .findings import failed_generators, findings
 from .gather import StageData, gather
-from .metrics import View, metrics, per_request, view
+from .metrics import View, metrics, view
 from .quality import quality
 from .reported import measured_something, only_reported, reported_stage
 from .resources import resources

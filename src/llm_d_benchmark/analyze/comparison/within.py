@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...domain.comparison import Effect
+from ...domain.latencies import per_request
 from ...domain.result import Estimate, Metrics
 from .. import quantiles
 from ..gather import StageData
-from ..metrics import per_request, view
+from ..metrics import view
 from ..percentiles import autocorrelated
 from .effects import FloatArray
 

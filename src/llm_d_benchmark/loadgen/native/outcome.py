@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...domain.latencies import BoolArray, met, per_request, unseen
 from ...domain.records import MISSING, IntArray, Records, Status
 from ...domain.schedule import Stage, StageOutcome
 from .wire import StageDone
@@ -53,48 +54,74 @@ def stage_times(stage: Stage, start: int, done: Sequence[StageDone]) -> StageTim
     return StageTimes(start, load_end, end, window_start, max(window_start, window_end), reason)
 
 
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    """What is kept of some requests (``domain.latencies.Requests``)."""
+
+    ints: Mapping[str, IntArray]
+    streaming: BoolArray
+    chunks: IntArray
+    ok: BoolArray
+
+    def __getitem__(self, name: str) -> IntArray:
+        return self.ints[name]
+
+
 class OutcomeMeter:
     """Keeps what an adaptive stage source needs of a stage's records: a few numbers a request."""
 
-    _COLUMNS = ("sent", "ready", "first_token", "last_token", "end", "output_tokens", "turn")
+    _COLUMNS = ("scheduled", "sent", "ready", "first_token", "last_token", "end", "output_tokens", "turn")
 
     def __init__(self) -> None:
-        self._parts: list[dict[str, IntArray]] = []
-        self._ok: list[np.ndarray] = []
+        self._parts = [_kept(Records.from_rows([]), self._COLUMNS)]
 
     def add(self, records: Records) -> None:
-        self._parts.append({name: records.ints(name) for name in self._COLUMNS})
-        self._ok.append(records.labels("status").is_(Status.OK))
+        self._parts.append(_kept(records, self._COLUMNS))
 
     def outcome(
         self, stage: Stage, times: StageTimes, limits: Mapping[str, float], *, delay_limit_s: float
     ) -> StageOutcome:
         """The outcome over the window. ``times`` on the clock of the records."""
-        column = {n: np.concatenate([p[n] for p in self._parts] or [np.empty(0, np.int64)]) for n in self._COLUMNS}
-        ok = np.concatenate(self._ok or [np.empty(0, np.bool_)])
+        r = _joined(self._parts)
         seconds = max(1, times.window_end - times.window_start) / 1e9
-        ended = ok & _inside(column["end"], times)
-        sent = _inside(column["sent"], times)
-        good = ok & sent
-        ttft = _seconds(column["first_token"], column["sent"])
-        e2e = _seconds(column["last_token"], column["sent"])
-        delay = (column["sent"] - column["ready"]) / 1e9
-        tokens = np.where(column["output_tokens"] == MISSING, 0, column["output_tokens"])
+        ended = r.ok & _inside(r["end"], times)
+        sent = _inside(r["sent"], times)
+        latency = per_request(r)
+        ttft, e2e = latency["ttft"][r.ok & sent], latency["e2e"][r.ok & sent]
+        tokens = np.where(r["output_tokens"] == MISSING, 0, r["output_tokens"])
         return StageOutcome(
             stage=stage,
-            sent=len(ok),
-            succeeded=int(ok.sum()),
-            failed=int((~ok).sum()),
+            sent=len(r.ok),
+            succeeded=int(r.ok.sum()),
+            failed=int((~r.ok).sum()),
             seconds=seconds,
             requests_per_second=float(ended.sum()) / seconds,
             output_tokens_per_second=float(tokens[ended].sum()) / seconds,
-            goodput=float((ended & _meets(column, ttft, e2e, limits)).sum()) / seconds if limits else None,
-            ttft_p50=_quantile(ttft[good], 0.5),
-            ttft_p99=_quantile(ttft[good], 0.99),
-            e2e_p50=_quantile(e2e[good], 0.5),
-            turns=len(ok) / max(1, int((column["turn"] == 0).sum())),
-            client_limited=_client_limited(delay[sent], delay_limit_s),
+            goodput=float((ended & met(r, limits)).sum()) / seconds if limits and not unseen(r, limits) else None,
+            ttft_p50=_quantile(ttft, 0.5),
+            ttft_p99=_quantile(ttft, 0.99),
+            e2e_p50=_quantile(e2e, 0.5),
+            turns=len(ok) / max(1, int((r["turn"] == 0).sum())),
+            client_limited=_client_limited((r["sent"] - r["ready"])[sent] / 1e9, delay_limit_s),
         )
+
+
+def _kept(records: Records, columns: Sequence[str]) -> _Requests:
+    return _Requests(
+        {name: records.ints(name) for name in columns},
+        records.bools("streaming"),
+        records.ragged("chunk_times").lengths,
+        records.labels("status").is_(Status.OK),
+    )
+
+
+def _joined(parts: Sequence[_Requests]) -> _Requests:
+    return _Requests(
+        {name: np.concatenate([p[name] for p in parts]) for name in parts[0].ints},
+        np.concatenate([p.streaming for p in parts]),
+        np.concatenate([p.chunks for p in parts]),
+        np.concatenate([p.ok for p in parts]),
+    )
 
 
 def _client_limited(delays: np.ndarray, limit_s: float) -> bool:
@@ -108,27 +135,6 @@ def _inside(times: IntArray, window: StageTimes) -> np.ndarray:
     return (times >= window.window_start) & (times < window.window_end)
 
 
-def _seconds(later: IntArray, earlier: IntArray) -> np.ndarray:
-    return np.where((later == MISSING) | (earlier == MISSING), np.nan, (later - earlier) / 1e9)
-
-
 def _quantile(values: np.ndarray, q: float) -> float | None:
     known = values[~np.isnan(values)]
     return float(np.quantile(known, q)) if len(known) else None
-
-
-def _meets(
-    column: Mapping[str, IntArray],
-    ttft: np.ndarray,
-    e2e: np.ndarray,
-    limits: Mapping[str, float],
-) -> np.ndarray:
-    """Which requests met every limit; one that lacks a limited metric did not."""
-    tokens = np.where(column["output_tokens"] > 0, column["output_tokens"], np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = {"ttft": ttft, "e2e": e2e, "ntpot": e2e / tokens, "tpot": (e2e - ttft) / (tokens - 1)}
-        values["itl"] = values["tpot"]
-        met = np.ones(len(ttft), np.bool_)
-        for name, limit in limits.items():
-            met &= values[name] <= limit
-    return met

@@ -1,0 +1,45 @@
+"""What a sweep is told of a stage is what the report says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_d_benchmark.analyze.run import analyze
+from llm_d_benchmark.domain.result import Absent, Measured
+from llm_d_benchmark.domain.schedule import Load, Stage
+from llm_d_benchmark.loadgen.native.outcome import OutcomeMeter, StageTimes
+from tests.support.records import START, S, make_records, run_input, stage_events
+
+LIMITS = {"ttft": 0.05, "tpot": 0.01, "itl": 0.01, "ntpot": 0.02, "e2e": 0.2}
+
+
+@pytest.mark.parametrize("limits", [*([name] for name in LIMITS), list(LIMITS), ["ttft", "tpot"]])
+@pytest.mark.parametrize(
+    "answers",
+    [{}, {"tokens": 1}, {"streaming": False}, {"tokens": 1, "streaming": False}, {"failed": 50}, {"output_tokens": 30}],
+)
+def test_the_sweep_and_the_report_judge_alike(answers: dict[str, Any], limits: list[str]) -> None:
+    records, goodput = make_records(200, rate=20, **answers), {name: LIMITS[name] for name in limits}
+    result = analyze(run_input([records], stage_events(9, rate=20), spec={"benchmark": {"goodput": goodput}}))
+    metrics = result.stages[0].metrics
+    meter = OutcomeMeter()
+    meter.add(records)
+    end = START + 9 * S
+    times = StageTimes(START, end, end, START, end, "duration")
+    outcome = meter.outcome(Stage(0, "s", Load(20.0), 9.0), times, goodput, delay_limit_s=1.0)
+    expected = metrics.goodput
+    assert outcome.goodput == (expected.value if isinstance(expected, Measured) else None)
+    assert isinstance(expected, Absent) == (not answers.get("streaming", True) and bool({*limits} - {"ntpot", "e2e"}))
+    assert isinstance(metrics.requests_per_second, Measured)
+    assert outcome.requests_per_second == metrics.requests_per_second.value
+    if not isinstance(metrics.e2e, Absent):
+        assert outcome.e2e_p50 == pytest.approx(metrics.e2e.at("p50"), rel=0.02)
+
+
+def test_a_stage_without_requests_has_an_outcome() -> None:
+    end = START + 9 * S
+    times = StageTimes(START, end, end, START, end, "duration")
+    outcome = OutcomeMeter().outcome(Stage(0, "s", Load(20.0), 9.0), times, LIMITS, delay_limit_s=1.0)
+    assert (outcome.sent, outcome.goodput, outcome.e2e_p50, outcome.client_limited) == (0, 0.0, None, False)
