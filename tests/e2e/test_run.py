@@ -130,6 +130,33 @@ def test_a_word_as_key_destroys_no_file(tmp_path: Path, word: str) -> None:
     assert bench("analyze", folder, cwd=tmp_path).returncode == 0
 
 
+def test_the_command_that_reproduces_a_run_has_the_variables_that_were_used(tmp_path: Path) -> None:
+    used, overruled = "LLM_D_BENCHMARK_SPEC__BENCHMARK__DURATION", "LLM_D_BENCHMARK_METADATA__NAME"
+    env = {used: "1 s", overruled: "x", "OPENAI_API_KEY": "sk-very-secret-0123456789"}
+    with OpenAIServer() as server:
+        done = bench("run", "--url", server.url, "-o", "out", "--set", "metadata.name=y", *QUICK, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    command = json.loads((only_run(tmp_path / "out") / "manifest.json").read_text())["command"]
+    assert command.startswith(f"{used}='1 s' llm-d-benchmark run --url ")
+    assert overruled not in command
+    assert "OPENAI" not in command
+
+
+@pytest.mark.parametrize("option", [("--fail-on", "bogus"), ("--start-at", "yesterday")])
+def test_a_wrong_option_is_refused_before_anything_is_done(tmp_path: Path, option: tuple[str, str]) -> None:
+    for more in ([], ["--dry-run"]):
+        done = bench("run", "--url", "http://127.0.0.1:9", "-o", "out", *option, *more, cwd=tmp_path)
+        assert done.returncode == 2
+        assert option[1] in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    done = bench("run", "--url", "http://127.0.0.1:9", "-o", "out", cwd=tmp_path)
+    assert "a file is in the way" in done.stderr
+
+
 def test_progress_lines_go_to_stderr_and_the_table_to_stdout(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         done = bench("run", "--url", server.url, "-o", "out", "--progress", "plain", *QUICK, cwd=tmp_path)

@@ -60,6 +60,9 @@ def test_a_missing_shard_is_named_and_the_result_partial(tmp_path: Path) -> None
     merged = json.loads(done.stdout)
     assert merged["status"] == "partial"
     assert merged["missing_shards"] == [1]
+    wrong = bench("merge", str(only_run(tmp_path / "part0")), "-o", "wrong", "--fail-on", "bogus", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_sweep_cannot_be_sharded(tmp_path: Path) -> None:

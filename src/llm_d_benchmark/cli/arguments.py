@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -157,6 +158,7 @@ def fail_on(text: str) -> frozenset[str]:
     return frozenset(names - {"none"})
 
 
-def command_line() -> str:
-    """This process's command line as one would type it."""
-    return shlex.join(["llm-d-benchmark", *sys.argv[1:]])
+def command_line(loaded: LoadedConfig | None = None) -> str:
+    """This process's command line as one would type it, with the variables that gave the configuration values."""
+    given = [f"{name}={shlex.quote(os.environ[name])}" for name in loaded.variables] if loaded else []
+    return " ".join([*given, shlex.join(["llm-d-benchmark", *sys.argv[1:]])])

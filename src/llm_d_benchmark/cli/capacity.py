@@ -71,7 +71,7 @@ def capacity(
     found = make_plan(loaded.config, runs or [], check=check, say=lambda text: typer.echo(text, err=True))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        page = {"capacity.json": to_json(found), "capacity.html": render_html(found, parse.command_line())}
+        page = {"capacity.json": to_json(found), "capacity.html": render_html(found, parse.command_line(loaded))}
         for name, text in {**page, **render_files(found)}.items():
             write_text(output / name, text)
     typer.echo(to_json(found) if json_output else lines(found), nl=not json_output)

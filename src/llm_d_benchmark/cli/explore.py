@@ -65,7 +65,7 @@ def explore(
     if virtual:
         loaded = in_virtual_time(loaded)
     options = ExploreOptions(
-        output=output, command=parse.command_line(), resume=resume, say=lambda line: typer.echo(line, err=True)
+        output=output, command=parse.command_line(loaded), resume=resume, say=lambda line: typer.echo(line, err=True)
     )
     with loaded.locating(), make_progress(progress.value) as shown:
         outcome = until_signal(lambda stop: run_study(loaded, options, observers=[shown], stop=stop))

@@ -27,8 +27,9 @@ def merge(
     from . import arguments as parse
     from .show import print_outcome
 
+    reasons = parse.fail_on(fail_on)
     merged = merge_folders([RunFolder.open(run) for run in runs], output)
     result = analyze_and_report(merged)
-    code = exit_code(result, parse.fail_on(fail_on))
+    code = exit_code(result, reasons)
     print_outcome(RunOutcome(merged, result, code, merged / "report.html"), json_output)
     return int(code)

@@ -101,14 +101,14 @@ def regress(
 
         options = RegressOptions(
             output=output,
-            command=parse.command_line(),
+            command=parse.command_line(loaded),
             urls={"baseline": baseline_url, "test": test_url},
             resume=resume,
             fail_on=reasons,
             say=lambda line: typer.echo(line, err=True),
         )
         outcome = _run(loaded, options, progress)
-    _write(outcome.result, junit, markdown, html, parse.command_line())
+    _write(outcome.result, junit, markdown, html, parse.command_line(loaded))
     _print(outcome, json_output)
     return int(outcome.exit_code)
 

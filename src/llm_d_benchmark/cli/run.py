@@ -80,7 +80,7 @@ def run(
     loaded = parse.load(
         config, sets=sets, overrides=parse.target_overrides(url, model, target), load_generator=load_generator
     )
-    part = parse.shard(shard)
+    part, start, reasons = parse.shard(shard), parse.start_time(start_at), parse.fail_on(fail_on)
     if dry_run:
         return show_plan(loaded, part, json_output)
     # Its imports take as long as those of this command that are still to come, so both are done at once.
@@ -93,10 +93,10 @@ def run(
     options = RunOptions(
         worker=worker,
         output=output,
-        command=parse.command_line(),
+        command=parse.command_line(loaded),
         shard=part,
-        start_at=parse.start_time(start_at),
-        fail_on=parse.fail_on(fail_on),
+        start_at=start,
+        fail_on=reasons,
         baseline=tuple(baseline or ()),
     )
     return carry_out(loaded, options, progress, json_output)

@@ -17,6 +17,8 @@ PREFIX = "LLM_D_BENCHMARK_"
 NO_KEYS = frozenset({"LLM_D_BENCHMARK_CACHE"})
 """Variables of the prefix that are no configuration keys."""
 ROOTS = ("spec", "metadata")
+ENV = "env "
+"""What an origin begins with that is the name of a variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def from_environment(env: Mapping[str, str], findings: list[Finding]) -> Iterato
             )
             continue
         path = canonical_path(tuple(int(p) if p.isdecimal() else p for p in parts))
-        yield Assignment(path, tree_of(read_value(env[name], name), f"env {name}"), f"env {name}")
+        yield Assignment(path, tree_of(read_value(env[name], name), ENV + name), ENV + name)
 
 
 def assign(document: Node, assignments: Iterable[Assignment]) -> Node:

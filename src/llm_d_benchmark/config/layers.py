@@ -84,6 +84,12 @@ class LoadedConfig:
         """Findings with ``located`` messages."""
         return [replace(f, message=self.located(f.message)) for f in findings]
 
+    @property
+    def variables(self) -> list[str]:
+        """Names of the environment variables that gave values; those that hold secrets are not among them."""
+        begin = assign.ENV + assign.PREFIX
+        return sorted({o.removeprefix(assign.ENV) for o in self.origins.values() if o.startswith(begin)})
+
     def secrets(self) -> list[Secret]:
         """Secrets that this run uses, to be kept out of whatever is written."""
         return hideable(secrets_of(resolve_target(self.config)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterable
@@ -31,10 +32,16 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StoreError(
-            f"cannot write {path.name}: {error.strerror or error}",
-            advice="free some space or choose another folder with --output; what was written before is kept",
-        ) from error
+        raise StoreError(f"cannot write {path.name}: {error.strerror or error}", advice=remedy(error)) from error
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file or folder that cannot be written."""
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "a file is in the way: choose another folder with --output"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a folder that you may write to with --output"
+    return "free some space or choose another folder with --output; what was written before is kept"
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..domain.errors import ConfigError, StoreError
-from .files import write_text
-from .writer import FULL, new_run_id
+from .files import remedy, write_text
+from .writer import new_run_id
 
 JobStatus = Literal["running", "done", "interrupted", "failed"]
 JOB_VERSION = "1"
@@ -41,7 +41,7 @@ class JobFolder:
         try:
             (path / "runs").mkdir(parents=True)
         except OSError as error:
-            raise StoreError(f"cannot make {path}: {error.strerror or error}", advice=FULL) from error
+            raise StoreError(f"cannot make {path}: {error.strerror or error}", advice=remedy(error)) from error
         job = JobFolder(
             path,
             {"job_version": JOB_VERSION, "job_id": path.name, "kind": kind, "name": name, "started": time.time_ns()},

@@ -25,7 +25,7 @@ from ..domain.errors import StoreError
 from ..domain.events import Event
 from ..domain.records import Records
 from ..domain.samples import Samples
-from .files import digest, redact_file, redacted, write_text
+from .files import digest, redact_file, redacted, remedy, write_text
 from .parquet import write_records
 from .samples import write_samples
 
@@ -36,7 +36,6 @@ PART_CHUNKS = 8_000_000
 PART_SAMPLES = 100_000
 SAMPLES_PATIENCE = 5
 SAMPLES = "samples"
-FULL = "free some space or choose another folder with --output; what was written before is kept"
 
 
 class RunWriter:
@@ -85,7 +84,7 @@ class RunWriter:
                 secrets,
             )
         except OSError as error:
-            raise StoreError(f"cannot make {path}: {error.strerror or error}", advice=FULL) from error
+            raise StoreError(f"cannot make {path}: {error.strerror or error}", advice=remedy(error)) from error
         writer.write_text("config.yaml", config_yaml)
         return writer
 
@@ -185,7 +184,7 @@ class RunWriter:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._events_broken = True
-            raise StoreError(f"cannot write events.jsonl: {error.strerror or error}", advice=FULL) from error
+            raise StoreError(f"cannot write events.jsonl: {error.strerror or error}", advice=remedy(error)) from error
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the folder as a whole.

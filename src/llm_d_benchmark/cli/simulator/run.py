@@ -51,7 +51,8 @@ def run(
 
     loaded = parse.load(config, sets=sets, overrides={"spec": {"target": {"type": "simulator"}}})
     loaded = in_virtual_time(loaded)
+    reasons = parse.fail_on(fail_on)
     if dry_run:
         return show_plan(loaded, Shard(), json_output)
-    options = RunOptions(output=output, command=parse.command_line(), fail_on=parse.fail_on(fail_on))
+    options = RunOptions(output=output, command=parse.command_line(loaded), fail_on=reasons)
     return carry_out(loaded, options, progress, json_output)
