@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,22 @@ def served_level(
         window=(2.0, 2.0 + seconds),
         sent=np.zeros(n),
         prompt=rng.integers(16, longest, n),
+        cached=np.zeros(n, np.int64),
         output=rng.integers(8, longest // 4, n),
         chunks=[],
+        session=np.arange(n),
     )
     sent, output, chunks = simulate(asked, cost, limits, request_overhead=request_overhead, noise=noise, seed=seed)
-    return Level(asked.label, "run", users, asked.window, sent, asked.prompt[: len(sent)], output, chunks)
+    rows = np.arange(len(sent))
+    return replace(
+        asked,
+        sent=sent,
+        prompt=asked.prompt[rows],
+        cached=asked.cached[rows],
+        output=output,
+        chunks=chunks,
+        session=rows,
+    )
 
 
 def as_run(levels: list[Level], limits: EngineLimits, *, run_id: str = "run", **info: Any) -> RunInput:
@@ -73,9 +85,10 @@ def _row(level: Level, i: int, stage: int, start: int) -> dict[str, Any]:
     sent = start + round(float(level.sent[i]) * S)
     chunks = np.rint((level.chunks[i] - level.sent[i]) * 1e6).astype(np.int32)
     return {
-        "request_id": stage * 10_000 + i, "stage": stage, "shard": 0, "worker": 0, "model": "m", "session": i,
-        "turn": 0, "ready": sent, "sent": sent, "first_token": sent + int(chunks[0]) * 1000,
-        "last_token": sent + int(chunks[-1]) * 1000, "end": sent + int(chunks[-1]) * 1000, "chunk_times": chunks,
-        "input_tokens": int(level.prompt[i]), "input_source": "usage", "output_tokens": int(level.output[i]),
+        "request_id": stage * 10_000 + i, "stage": stage, "shard": 0, "worker": 0, "model": "m",
+        "session": int(level.session[i]), "turn": 0, "ready": sent, "sent": sent,
+        "first_token": sent + int(chunks[0]) * 1000, "last_token": sent + int(chunks[-1]) * 1000,
+        "end": sent + int(chunks[-1]) * 1000, "chunk_times": chunks, "input_tokens": int(level.prompt[i]),
+        "input_source": "usage", "cached_tokens": int(level.cached[i]), "output_tokens": int(level.output[i]),
         "output_source": "usage", "streaming": True, "status": "ok", "http_status": 200, "attempts": 1,
     }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from llm_d_benchmark.analyze.api import RunInput
 from llm_d_benchmark.config.simulator import SimulatorTargetConfig
 from llm_d_benchmark.domain.errors import ConfigError
-from llm_d_benchmark.domain.records import Labels, Records
+from llm_d_benchmark.domain.records import MISSING, Labels, Ragged, Records
 from llm_d_benchmark.simulator.api import StepLoad
 from llm_d_benchmark.simulator.calibrate import Given, calibrate
 from llm_d_benchmark.simulator.calibrate.fit import fit
@@ -171,12 +171,17 @@ def test_repeated_levels_are_one_level(cpu_levels: list[Level]) -> None:
     assert [c.stages for c in found.levels] == [2, 2, 2, 1]
 
 
-def test_cached_prompt_tokens_are_not_computed(cpu_levels: list[Level]) -> None:
+def test_cached_prompt_tokens_are_context_but_not_computed(cpu_levels: list[Level]) -> None:
     run = as_run(cpu_levels[:1], CPU_LIMITS)
-    (part,) = run.parts()
-    cached = Records({**part.columns, "cached_tokens": part.ints("input_tokens") - 5})
-    (level,) = levels_of(replace(run, parts=lambda: [cached]))
-    assert set(level.prompt.tolist()) == {5}
+    whole = observed_steps(cpu_levels[0], CPU_LIMITS.max_num_batched_tokens)
+    (level,) = levels_of(changed(run, cached_tokens=lambda p: p.ints("input_tokens") - 5))
+    assert set(level.computed.tolist()) == {5}
+    steps = observed_steps(level, CPU_LIMITS.max_num_batched_tokens)
+    assert steps.context.tolist() == whole.context.tolist()
+    assert steps.prefill.sum() == 5 * len(level)
+    assert steps.pairs.sum() == (5 * (level.prompt - 5) + 15).sum()  # each looks at all before it, and at itself
+    (level,) = levels_of(changed(run, cached_tokens=lambda p: p.ints("input_tokens")))
+    assert set(level.computed.tolist()) == {1}  # one always is
 
 
 def changed(run: RunInput, **columns: object) -> RunInput:
@@ -191,6 +196,10 @@ def test_what_would_mislead_is_refused(cpu_run: RunInput, cpu_levels: list[Level
     assert caught.value.advice == "measure again with streaming: true"
     with pytest.raises(ConfigError, match=r"only 0 of \d+ requests were answered"):
         calibrate([changed(cpu_run, status=lambda p: Labels.from_list(["failed"] * len(p)))])
+    with pytest.raises(ConfigError, match=r"only 0 of \d+ requests were answered with counted tokens"):
+        calibrate([changed(cpu_run, output_tokens=lambda p: np.full(len(p), MISSING))])
+    with pytest.raises(ConfigError, match="times at which their tokens arrived: native did not tell them"):
+        calibrate([changed(cpu_run, chunk_times=lambda p: Ragged.from_lists([[]] * len(p)))])
     with pytest.raises(ConfigError, match="no such level; did you mean 'c=4'"):
         calibrate([cpu_run], hold_out=["c4"])
     with pytest.raises(ConfigError, match="3 load levels to fit"):
@@ -221,15 +230,19 @@ def test_what_was_not_told_is_assumed_and_said(cpu_levels: list[Level]) -> None:
     assert told.max_num_seqs == 4
     assert [a.split()[0] for a in told.assumed] == ["max_num_batched_tokens", "max_model_len", "kv_cache_tokens"]
     assert told.max_num_batched_tokens == SimulatorTargetConfig().max_num_batched_tokens
+    uncounted = changed(as_run(cpu_levels, CPU_LIMITS), cached_tokens=lambda p: np.full(len(p), MISSING))
+    assumed = calibrate([uncounted]).served.assumed[-1]
+    assert assumed.startswith("that no prompt token came from a prefix cache")
+    assert "vLLM does with --enable-prompt-tokens-details" in assumed
 
 
 def test_merged_chunks_are_spread_over_their_tokens() -> None:
     """A server that sends two tokens per chunk is read as making one after the other."""
     level = served_level(1, CPU, CPU_LIMITS, seconds=20)
     even = [i for i, n in enumerate(level.output) if n % 2 == 1]
-    pairs = Level(
-        level.label, "run", 1, level.window, level.sent[even], level.prompt[even], level.output[even],
-        [level.chunks[i][::2] for i in even],
+    pairs = replace(
+        level, sent=level.sent[even], prompt=level.prompt[even], cached=level.cached[even], output=level.output[even],
+        chunks=[level.chunks[i][::2] for i in even], session=level.session[even],
     )  # fmt: skip
     found, truth = fit([pairs], 2048).cost, fit([level], 2048).cost
     one = StepLoad(decode_seqs=1, decode_context=60)

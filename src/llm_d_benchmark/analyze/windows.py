@@ -23,6 +23,7 @@ class StageWindow:
         plan: the stage as ``Stage.to_dict`` says.
         start, end: the window, epoch ns; a request or a chunk at ``end`` is outside.
         ended: false where STAGE_END is missing and the window was derived.
+        reason: why the load ended, as STAGE_END says it; empty where that is missing.
         position: of the load generator in the configuration; None where the events do not tell.
         told: what an external tool itself says of the stage, see ``EventType.STAGE_END``.
         known: what is known of the tool that makes it measure otherwise, by cause.
@@ -39,6 +40,7 @@ class StageWindow:
     position: int | None = None
     known: Mapping[str, str] = field(default_factory=dict)
     share: float = 1.0
+    reason: str = ""
 
     @property
     def seconds(self) -> float:
@@ -104,7 +106,8 @@ def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None
         start = max(int(e.data["window_start"]) for e in ends)
         end = min(int(e.data["window_end"]) for e in ends)
         whole, told, known = len(ends) >= len(starts), _of_tool(ends, "told"), _of_tool(ends, "known")
-        return StageWindow(index, generator, plan, start, max(start, end), whole, told, known=known)
+        reason = str(ends[0].data.get("reason", ""))
+        return StageWindow(index, generator, plan, start, max(start, end), whole, told, known=known, reason=reason)
     begun = max(int(e.data.get("start", e.time)) for e in starts)
     start = begun + round(float(plan.get("warmup") or 0.0) * _S)
     end = seen if seen is not None else start

@@ -203,7 +203,7 @@ class RunWriter:
         try:
             self.log_dir.mkdir(exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot make {self.log_dir}: {error.strerror or error}", advice=FULL) from error
+            raise StoreError(f"cannot make {self.log_dir}: {error.strerror or error}", advice=remedy(error)) from error
         self.write_text(f"{self.log_dir.name}/{name}", text)
 
     def update_manifest(self, **values: Any) -> None:

@@ -101,7 +101,7 @@ class OutcomeMeter:
             ttft_p50=_quantile(ttft, 0.5),
             ttft_p99=_quantile(ttft, 0.99),
             e2e_p50=_quantile(e2e, 0.5),
-            turns=len(ok) / max(1, int((r["turn"] == 0).sum())),
+            turns=len(r.ok) / max(1, int((r["turn"] == 0).sum())),
             client_limited=_client_limited((r["sent"] - r["ready"])[sent] / 1e9, delay_limit_s),
         )
 

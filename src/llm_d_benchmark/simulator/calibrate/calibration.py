@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ...analyze.api import RunInput
 from ...config.spelling import nearest
 from ...domain.errors import ConfigError
+from ...domain.records import IntArray
 from ..cost import StepCost
 from ..engine import EngineLimits
 from ..profiles.file import ProfileFile, StepCoefficients
@@ -18,9 +19,21 @@ from .fit import Fitted, fit
 from .levels import Level, Performance, grouped, levels_of
 from .predict import predict
 from .served import Given, Served, served_by
+from .steps import observed_steps
 
 LEAST_LEVELS = 4
-"""Fewer fitted levels than this predict others badly: with two points throughput was 25 % off on real servers."""
+"""Fewer fitted levels, or sizes of the batch in them, predict others badly: with two points throughput was 25 % off on
+real servers."""
+
+SEEN = 5
+"""Steps with a number of sequences by which it counts as measured."""
+
+NOT_TOLD = (
+    "that no prompt token came from a prefix cache: the server did not count them "
+    "(vLLM does with --enable-prompt-tokens-details)"
+)
+
+EXAMPLE = "for example stages: [{concurrency: 1}, {concurrency: 4}, {concurrency: 16}, {concurrency: 64}]"
 
 QUANTITIES = ("throughput", "ttft", "tpot")
 
@@ -98,8 +111,8 @@ def calibrate(runs: Sequence[RunInput], given: Given | None = None, hold_out: Se
             a fit of all the others, and the profile is a fit of all.
 
     Raises:
-        ConfigError: fewer than ``LEAST_LEVELS`` levels to fit, a level without streamed answers or with none in its
-            window, an unknown label, or runs of different servers.
+        ConfigError: fewer than ``LEAST_LEVELS`` levels to fit or batch sizes in them, a level without streamed answers
+            or with none in its window, an unknown label, or runs of different servers.
     """
     levels = [level for run in runs for level in levels_of(run)]
     groups = grouped(levels)
@@ -112,12 +125,15 @@ def calibrate(runs: Sequence[RunInput], given: Given | None = None, hold_out: Se
     if len(fitted) < LEAST_LEVELS:
         raise ConfigError(
             f"{len(fitted)} load levels to fit ({', '.join(fitted) or 'none'}), {LEAST_LEVELS} are needed",
-            advice="measure more levels of load, for example stages: [{concurrency: 1}, {concurrency: 4}, "
-            "{concurrency: 16}, {concurrency: 64}]; several runs can be given",
+            advice=f"measure more levels of load, {EXAMPLE}; several runs can be given",
         )
-    served = served_by(runs, given or Given(), max(int((x.prompt + x.output).max()) for x in levels))
-    limits = served.limits(max(int((x.prompt + x.output).max()) for x in levels))
+    longest = max(int((x.prompt + x.output).max()) for x in levels)
+    served = served_by(runs, given or Given(), longest)
+    if not all(level.cache_told for level in levels):
+        served = replace(served, assumed=[*served.assumed, NOT_TOLD])
+    limits = served.limits(longest)
     found = _fit([groups[label] for label in fitted], served)
+    ranges = _ranges([level for label in fitted for level in groups[label]], served)
     compared = []
     for label, group in groups.items():
         others = [groups[other] for other in fitted if other != label]
@@ -126,9 +142,7 @@ def calibrate(runs: Sequence[RunInput], given: Given | None = None, hold_out: Se
         measured, predicted = _both(label, group, model, limits)
         held_out = not hold_out or label in hold_out
         compared.append(Compared(label, len(group), measured, predicted, held_out, held_out and outside))
-    return Calibration(
-        [run.run_id for run in runs], served, found.cost, found.request_overhead, compared, _ranges(levels, served)
-    )
+    return Calibration([run.run_id for run in runs], served, found.cost, found.request_overhead, compared, ranges)
 
 
 def _fit(groups: Sequence[Sequence[Level]], served: Served) -> Fitted:
@@ -161,17 +175,40 @@ def _median(values: Sequence[Performance]) -> Performance:
 
 
 def _ranges(levels: Sequence[Level], served: Served) -> dict[str, tuple[int, int]]:
-    """What the fit has seen; beyond it the profile extrapolates."""
-    prompt = np.concatenate([level.prompt for level in levels])
-    output = np.concatenate([level.output for level in levels])
-    users = [level.concurrency for level in levels if level.concurrency]
-    found = {
-        "prompt_tokens": (int(prompt.min()), int(prompt.max())),
-        "output_tokens": (int(output.min()), int(output.max())),
+    """What the fit has seen; beyond it the profile extrapolates.
+
+    Raises:
+        ConfigError: it has seen too few sizes of the batch.
+    """
+    seen = {
+        "prompt_tokens": np.concatenate([level.prompt for level in levels]),
+        "computed_prompt_tokens": np.concatenate([level.computed for level in levels]),
+        "output_tokens": np.concatenate([level.output for level in levels]),
+        "sequences": _batches(levels, served),
     }
-    if users:
-        found["sequences"] = (min(min(users), served.max_num_seqs), min(max(users), served.max_num_seqs))
-    return found
+    return {name: (int(values.min()), int(values.max())) for name, values in seen.items()}
+
+
+def _batches(levels: Sequence[Level], served: Served) -> IntArray:
+    """The numbers of sequences that decoded together, ascending.
+
+    Raises:
+        ConfigError: too few. A level of load is none of the batch while its requests never meet.
+    """
+    steps = [observed_steps(level, served.max_num_batched_tokens).seqs for level in levels]
+    count = np.bincount(np.concatenate(steps).astype(np.int64))
+    count[0] = 0
+    batches: IntArray = np.flatnonzero(count >= SEEN)
+    needed = min(LEAST_LEVELS, served.max_num_seqs)
+    if len(batches) < needed:
+        seen = " or ".join(map(str, batches)) or "no"
+        raise ConfigError(
+            f"numbers of sequences that the server decoded together in these levels: {seen}; {needed} different ones "
+            "are needed to tell what a batch costs",
+            advice=f"measure levels with more requests at once, {EXAMPLE}; if the server has fewer than "
+            f"{needed} places, say so with --max-num-seqs",
+        )
+    return batches
 
 
 def _level_dict(compared: Compared) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Served:
     def limits(self, longest: int) -> EngineLimits:
         """Of the engine that predicts; its KV cache holds at least one sequence of ``longest`` tokens."""
         blocks = -(-max(self.kv_cache_tokens, longest) // BLOCK_SIZE)
-        return EngineLimits(self.max_num_seqs, self.max_num_batched_tokens, BLOCK_SIZE, blocks, False)
+        return EngineLimits(self.max_num_seqs, self.max_num_batched_tokens, BLOCK_SIZE, blocks)
 
 
 def served_by(runs: Sequence[RunInput], given: Given, longest: int) -> Served:

@@ -96,15 +96,16 @@ def _grouped(times: FloatArray, owner: IntArray, together: float) -> IntArray:
 
 def _prompts(level: Level, first: IntArray, seqs: FloatArray, budget: int) -> tuple[FloatArray, FloatArray]:
     """Prompt tokens and query-key pairs per step: the end of a prompt in the step of its first token, what does not fit
-    in the steps before."""
+    in the steps before. What was cached is not computed, but each token that is looks at it."""
     prefill, pairs = np.zeros(len(seqs)), np.zeros(len(seqs))
+    computed, cached = level.computed, level.cached
     for request in np.argsort(first, kind="stable").tolist():
-        left, step = int(level.prompt[request]), int(first[request])
+        left, step = int(computed[request]), int(first[request])
         while left > 0:
             room = int(budget - seqs[step] - prefill[step])
             chunk = left if step == 0 or room >= left else max(room, 0)
             prefill[step] += chunk
-            pairs[step] += chunk * (left - chunk + (chunk + 1) / 2)
+            pairs[step] += chunk * (cached[request] + left - chunk + (chunk + 1) / 2)
             left -= chunk
             step -= 1
     return prefill, pairs
