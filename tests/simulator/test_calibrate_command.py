@@ -74,6 +74,7 @@ def test_a_simulated_server_is_calibrated_and_simulated_again(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert "largest error of a level held out" in done.stdout
     assert "{profile: mine.yaml, max_num_seqs: 32, max_num_batched_tokens: 8192}" in done.stdout
+    assert "sequences 1 to 32; beyond that the profile extrapolates" in " ".join(done.stdout.split())
     profile = yaml.safe_load((tmp_path / "mine.yaml").read_text())
     assert profile["model"] == "meta-llama/Llama-3.1-8B-Instruct"
     assert [level["level"] for level in profile["calibration"]["levels"]] == ["c=1", "c=4", "c=16", "c=48"]
@@ -91,6 +92,15 @@ def test_too_few_levels_are_refused(tmp_path: Path) -> None:
     assert "2 load levels to fit (c=1, c=4), 4 are needed" in done.stderr
     assert "measure more levels of load" in done.stderr
     assert not (tmp_path / "profile.yaml").exists()
+
+
+def test_a_profile_that_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "profile.yaml").write_text("mine")
+    done = bench("simulator", "calibrate", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "profile.yaml exists already" in done.stderr
+    assert "-o NAME writes another file" in done.stderr
+    assert (tmp_path / "profile.yaml").read_text() == "mine"
 
 
 @pytest.mark.local_model

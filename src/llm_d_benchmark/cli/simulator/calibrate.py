@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from ...simulator.calibrate import Calibration
 
 
+DEFAULT = Path("profile.yaml")
+
+
 def calibrate(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one replica at several levels of load.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Profile file to write.")] = Path("profile.yaml"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Profile file to write. Default: profile.yaml, if there is none yet."),
+    ] = None,
     hold_out: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,16 +50,20 @@ def calibrate(
     """
     import json
 
+    from ...domain.errors import ConfigError
     from ...simulator.calibrate import Given, calibrate
     from ...simulator.profiles.file import write_profile
 
+    file = output or DEFAULT
+    if output is None and file.exists():
+        raise ConfigError(f"{file} exists already", advice=f"-o NAME writes another file, -o {file} this one anew")
     given = Given(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_tokens, tensor_parallel_size, hardware)
     found = calibrate([_read(run) for run in runs], given, hold_out or ())
-    write_profile(output, found.profile())
+    write_profile(file, found.profile())
     if json_output:
         typer.echo(json.dumps(found.profile().model_dump(exclude_none=True), indent=2))
     else:
-        _show(found, output)
+        _show(found, file)
     return 0
 
 
@@ -87,6 +97,8 @@ def _show(found: Calibration, output: Path) -> None:
     console.print(f"largest error of a level held out: {worst}")
     if any(level.outside for level in found.levels):
         console.print("outside: fewer or more sequences than in every level it was predicted from; not counted there")
+    names = (f"{name.replace('_', ' ')} {low:,} to {high:,}" for name, (low, high) in found.ranges.items())
+    console.print(f"fitted to: {', '.join(names)}; beyond that the profile extrapolates")
     for assumed in found.served.assumed:
         console.print(f"assumed: {assumed}")
     console.print(f"wrote {output}; to simulate this server:")
