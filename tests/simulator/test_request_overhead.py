@@ -34,12 +34,15 @@ def slow_door(folder: Path, seconds: float) -> str:
     return str(file)
 
 
-def virtual(profile: str, leave_at: float | None = None, **config: object) -> tuple[list[Reply], Cluster]:
-    """The answer to one request at 0 s, and the cluster afterwards."""
+def virtual(
+    profile: str, leave_at: float | None = None, count: int = 1, **config: object
+) -> tuple[list[Reply], Cluster]:
+    """The answers to requests at 0 s, and the cluster afterwards."""
     settings = SimulatorTargetConfig.model_validate({"profile": profile} | config)
     loop, replies = VirtualLoop(), list[Reply]()
     cluster = Cluster(settings, load_profile(settings), loop)
-    exchange = cluster.send(Ask(Tokens([range(64)]), cluster.profile.model, False, max_tokens=4), replies.append)
+    for _ in range(count):
+        exchange = cluster.send(Ask(Tokens([range(64)]), cluster.profile.model, False, max_tokens=4), replies.append)
     if leave_at is not None and exchange is not None:
         loop.at(leave_at, lambda: cluster.cancel(exchange))
     while loop.run(1000):
@@ -51,8 +54,8 @@ def test_a_virtual_request_is_queued_after_it(profile: str) -> None:
     (late,), _ = virtual(profile)
     (plain,), _ = virtual("llama-3.1-8b/h100")
     assert late.times == pytest.approx(plain.times + OVERHEAD_S)
-    (refused,), _ = virtual(profile, failures={"max_queue": 0})
-    assert (refused.status, refused.retry_after) == (429, 1.0)
+    (refused, answered), _ = virtual(profile, count=2, max_num_seqs=1, failures={"max_queue": 0})
+    assert (refused.status, refused.retry_after, answered.status) == (429, 1.0, 200)
     nothing, cluster = virtual(profile, leave_at=OVERHEAD_S / 2)
     assert not nothing
     assert cluster.generated() == 0
@@ -88,6 +91,12 @@ async def test_a_client_that_leaves_before_is_never_queued(tmp_path: Path) -> No
 
 
 async def test_a_full_queue_is_told_after_it(profile: str) -> None:
-    async with deployed(profile=profile, failures={"max_queue": 0}) as (router, _), Http(router) as http:
-        reply = await http.post("/v1/completions", {"model": router.model, "prompt": "one", "max_tokens": 2})
-        assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
+    config = {"profile": profile, "max_num_seqs": 1, "failures": {"max_queue": 0}}
+    async with deployed(**config) as (router, _), Http(router) as http:
+        body = {"model": router.model, "prompt": "one", "max_tokens": 20}
+        replies = await asyncio.gather(*(http.post("/v1/completions", body) for _ in range(3)))
+        assert [(r.status, r.headers.get("Retry-After")) for r in replies] == [(200, None), (429, "1"), (429, "1")]
+        seen = await scrape(router)
+    assert total(seen, "llm_d_epp_request_total") == 3
+    assert total(seen, "llm_d_epp_request_error_total", error_code="429") == 2
+    assert total(seen, "llm_d_epp_request_running") == 0

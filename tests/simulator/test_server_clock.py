@@ -128,10 +128,13 @@ async def test_a_replay_in_virtual_time_gives_the_same_times(config: dict[str, A
         assert sum(p.preemptions for _, p in seen.progress) > 0
 
 
-async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(seen: Seen) -> None:
+@pytest.mark.parametrize(("replicas", "prefill", "policy"), [(3, 1, "least_requests"), (4, 2, "round_robin")])
+async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(
+    replicas: int, prefill: int, policy: str, seen: Seen
+) -> None:
     config = {
-        "replicas": 3, "disaggregation": {"prefill_replicas": 1, "transfer_latency": 0.02},
-        "router": {"policy": "least_requests"},
+        "replicas": replicas, "disaggregation": {"prefill_replicas": prefill, "transfer_latency": 0.02},
+        "router": {"policy": policy},
     }  # fmt: skip
     rng = random.Random(8)
     prompts = [[*range(32), *(rng.randrange(9000) for _ in range(100 + k))] for k in range(30)]
@@ -145,7 +148,7 @@ async def test_a_disaggregated_deployment_is_the_same_in_virtual_time(seen: Seen
 
     async with deployed(**config, model="m") as (router, *_):
         await asyncio.gather(busy(0.1), *(one(router, prompt) for prompt in prompts))
-    answered = [p for e, p in seen.progress if e is not seen.engines[0]]
+    answered = [p for e, p in seen.progress if e not in seen.engines[:prefill]]
     settings = SimulatorTargetConfig.model_validate({**config, "model": "m"})
     loop, replies = VirtualLoop(), {}
     cluster = Cluster(settings, load_profile(settings), loop)

@@ -97,6 +97,21 @@ async def test_a_replica_that_gets_kv_caches_tells_what_a_connector_would() -> N
     assert total(samples, "vllm:nixl_xfer_time_seconds_count") == 2
 
 
+async def test_a_replica_is_sent_what_it_has_not_whatever_others_have() -> None:
+    """One prompt three times, in turn to two replicas that decode: both get it whole, then one token goes."""
+    rules = {"prefill_replicas": 1, "transfer_bandwidth": 1e9}
+    async with deployed(replicas=3, router={"policy": "round_robin"}, disaggregation=rules) as (router, _, *decoding):
+        for _ in range(3):
+            await post(router, "/v1/completions", prompt=list(range(401)), max_tokens=2)
+        first, second = [await scrape(replica) for replica in decoding]
+        routed = await scrape(router)
+    for samples, tokens, times in ((first, 401 + 1, 2), (second, 401, 1)):
+        assert total(samples, "vllm:nixl_bytes_transferred_sum") == tokens * 131072
+        assert total(samples, "vllm:nixl_bytes_transferred_count") == times
+        assert total(samples, "vllm:prompt_tokens_by_source_total", source="external_kv_transfer") == 400
+    assert total(routed, "llm_d_epp_scheduler_attempts_total") == 3
+
+
 async def test_preemptions_and_rejections_are_told_by_request() -> None:
     """Two answers that fill the cache together: the newer one gives way, and a third is turned away."""
     config = {"num_gpu_blocks": 12, "max_model_len": 180, "max_num_seqs": 2, "failures": {"max_queue": 1}}

@@ -53,6 +53,32 @@ async def test_a_full_queue_is_a_429() -> None:
     assert found == [200, 200, 429, 429]
 
 
+@pytest.mark.parametrize("most", [0, 1])
+async def test_who_only_waits_for_a_step_is_not_in_the_queue(most: int) -> None:
+    async with deployed(max_num_seqs=8, failures={"max_queue": most}) as (router, replica):
+        asks = [post(router, "/v1/completions", **ASK) for _ in range(8)]
+        assert {status for status, _ in await asyncio.gather(*asks)} == {200}
+        assert total(await scrape(replica), "vllm:admission_rejections_total") == 0
+
+
+async def test_a_full_queue_where_answers_are_made_is_an_error_at_the_router() -> None:
+    """The first answer has the place, and the KV caches of all are still coming when the last is computed."""
+    config = {"replicas": 2, "disaggregation": {"prefill_replicas": 1, "transfer_latency": 1}}
+    async with deployed(max_num_seqs=1, failures={"max_queue": 3}, **config) as (router, _, decode):
+        asks = []
+        for _ in range(6):
+            asks.append(asyncio.create_task(post(router, "/v1/completions", prompt="x", max_tokens=5)))
+            await asyncio.sleep(0.05)
+        coming = await scrape(decode)
+        assert total(coming, "vllm:num_requests_waiting_by_reason", reason="deferred") == 4
+        assert total(coming, "vllm:num_requests_waiting") == 4
+        assert [status for status, _ in await asyncio.gather(*asks)] == [200] * 4 + [429] * 2
+        seen = await scrape(router)
+        assert total(await scrape(decode), "vllm:num_requests_waiting") == 0
+    assert total(seen, "llm_d_epp_request_error_total", error_code="429") == 2
+    assert total(seen, "llm_d_epp_request_running") == 0
+
+
 async def test_a_stall_stops_a_stream_half_way_and_loses_nothing() -> None:
     failures = {"stall_rate": 1.0, "stall_time": 0.6}
     async with deployed(failures=failures) as (router, _):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_d_benchmark.config.simulator import RouterConfig, RouterPolicy
+from llm_d_benchmark.config.simulator import RouterConfig, RouterPolicy, SimulatorTargetConfig
 from llm_d_benchmark.simulator.api import EngineRequest, FloatArray
+from llm_d_benchmark.simulator.cluster import Ask, Cluster, Reply
 from llm_d_benchmark.simulator.engine import Engine
+from llm_d_benchmark.simulator.profiles import load_profile
 from llm_d_benchmark.simulator.progress import Progress
 from llm_d_benchmark.simulator.router import Router
 from llm_d_benchmark.simulator.virtual import VirtualLoop, VirtualReplica
@@ -67,3 +69,36 @@ def test_blocks_that_a_long_answer_has_taken_until_now_are_no_hit() -> None:
     rows: list[Row] = [(0.0, 40, 1, 1), (0.05, 1, 1, None), (0.1, 4, 80, None), (0.45, 41, 1, 1)]
     *_, (_, hits, *_) = routed(rows, "round_robin", 24, Engine)
     assert hits == [24, 0]
+
+
+def test_a_replica_is_sent_what_it_has_not_whatever_others_have() -> None:
+    rules = {"prefill_replicas": 1, "transfer_bandwidth": 1e9}
+    config = SimulatorTargetConfig(replicas=3, router={"policy": "round_robin"}, disaggregation=rules)
+    loop, profile = VirtualLoop(), load_profile(config)
+    cluster = Cluster(config, profile, loop)
+    waits = []
+    for _ in range(3):
+        sent, replies = loop.now, list[Reply]()
+        cluster.send(Ask(cluster.reader.made(7, 8001), profile.model, False, 2), replies.append)
+        while loop.run(1000):
+            pass
+        waits.append(float(replies[0].times[0]) - sent)
+    whole = 8001 * profile.kv_bytes_per_token / 1e9
+    assert waits[0] > waits[1] > whole > waits[2]
+
+
+def test_requests_whose_cache_is_coming_wait_at_their_replica() -> None:
+    """Prompts that are done in one step spread over the replicas that decode, and who leaves meanwhile is forgotten."""
+    rules = {"prefill_replicas": 1, "transfer_latency": 1.0}
+    config = SimulatorTargetConfig(replicas=3, router={"policy": "least_requests"}, disaggregation=rules)
+    loop, profile = VirtualLoop(), load_profile(config)
+    cluster, replies = Cluster(config, profile, loop), list[Reply]()
+    sent = [cluster.send(Ask(cluster.reader.made(k, 20), profile.model, False, 4), replies.append) for k in range(6)]
+    seen: list[list[int]] = []
+    loop.at(0.5, lambda: seen.append([r.waiting for r in cluster.replicas]))
+    loop.at(0.6, lambda: [cluster.cancel(exchange) for exchange in sent[:2] if exchange is not None])
+    loop.at(3, lambda: seen.append([r.waiting for r in cluster.replicas]))
+    while loop.run(1000):
+        pass
+    assert seen == [[0, 3, 3], [0, 0, 0]]
+    assert [reply.status for reply in replies] == [200] * 4

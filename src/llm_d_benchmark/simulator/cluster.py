@@ -16,6 +16,7 @@ from .progress import Progress
 from .router import Router
 from .server.fate import Fate, Fates
 from .tokens import BlockHasher, TokenReader, Tokens
+from .transfer import KvLink
 from .virtual import Timer, VirtualLoop, VirtualReplica
 
 REFUSAL_S = 0.001
@@ -99,6 +100,7 @@ class Cluster:
         self.replicas = [VirtualReplica(e, loop, self._finished) for e in build_engines(config, profile)]
         split = config.disaggregation.prefill_replicas if config.disaggregation else 0
         self._prefill, self._decode = self.replicas[:split], self.replicas[split:]
+        self._link = KvLink(config.disaggregation, profile.kv_bytes_per_token) if config.disaggregation else None
         self._router = Router(config.router, config.seed)
         self._prefill_router = Router(config.router, config.seed + 1)
 
@@ -130,9 +132,9 @@ class Cluster:
             exchange.fate = Fate()
         if self.profile.request_overhead:
             at = self.loop.now + self.profile.request_overhead
-            exchange.timer = self.loop.at(at, self._arrived, exchange, bool(self._prefill))
+            exchange.timer = self.loop.at(at, self._arrived, exchange)
             return exchange
-        if self._submit(exchange, bool(self._prefill)):
+        if self._submit(exchange):
             return exchange
         self._refuse(429, done)
         return None
@@ -143,8 +145,11 @@ class Cluster:
         if exchange.timer is not None:
             self.loop.cancel(exchange.timer)
         times = self._times(exchange)
-        if exchange.replica is not None and exchange.progress is not None:
-            exchange.replica.abort(exchange.progress)
+        if exchange.replica is not None:
+            if exchange.progress is not None:
+                exchange.replica.abort(exchange.progress)
+            else:
+                exchange.replica.engine.coming -= 1
         return times
 
     def _room(self, ask: Ask) -> int | None:
@@ -177,14 +182,24 @@ class Cluster:
         unseen = ask.answer_seed is None
         return EngineRequest(number, len(ask.prompt), tokens, blocks, ask.session, filled, output_unseen=unseen)
 
-    def _submit(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> bool:
-        """Give a request to a replica; False where its queue is full."""
-        request = exchange.request
+    def _submit(self, exchange: Exchange) -> bool:
+        """Give a request to the first replica that works on it; False where its queue is full."""
+        prefill = bool(self._prefill)
+        replica = self._pick(exchange.request, prefill)
+        if replica is None:
+            return False
+        self._put(exchange, replica, prefill)
+        return True
+
+    def _pick(self, request: EngineRequest, prefill: bool) -> VirtualReplica | None:
+        """The replica for a request; None where its queue is full."""
         router, replicas = (self._prefill_router, self._prefill) if prefill else (self._router, self._decode)
         replica = replicas[router.pick(request, replicas)]
         queue = self._config.failures.max_queue
-        if queue is not None and replica.waiting >= queue:
-            return False
+        return None if queue is not None and replica.engine.overflow >= queue else replica
+
+    def _put(self, exchange: Exchange, replica: VirtualReplica, prefill: bool, transferred: int = 0) -> None:
+        request = exchange.request
         tokens = exchange.tokens
         if prefill:
             tokens = 1
@@ -197,7 +212,6 @@ class Cluster:
         self._live[request.request_id] = exchange
         exchange.prefilling, exchange.replica = prefill, replica
         exchange.progress = replica.submit(sent)
-        return True
 
     def _finished(self, progress: Progress) -> None:
         exchange = self._live.get(progress.request.request_id)
@@ -224,22 +238,33 @@ class Cluster:
             exchange.reply, exchange.timer = reply, self.loop.at(end, exchange.done, reply)
 
     def _transfer(self, exchange: Exchange, progress: Progress) -> None:
-        """Send the KV cache of a prompt to a replica that decodes; what that has in its own cache is not sent."""
-        rules = self._config.disaggregation
-        assert rules is not None
-        request = exchange.request
+        """Send the KV cache of a prompt to the replica that decodes."""
+        assert self._link is not None
         exchange.cached_tokens = progress.cached_tokens
-        exchange.replica = exchange.progress = None
-        there = max(r.cached_prefix(request) for r in self._decode)
-        size = (request.prompt_tokens - there) * self.profile.kv_bytes_per_token
-        seconds = rules.transfer_latency + size / rules.transfer_bandwidth
-        exchange.timer = self.loop.at(self.loop.now + seconds, self._arrived, exchange, False, request.prompt_tokens)
+        exchange.progress = None
+        exchange.replica = self._pick(exchange.request, prefill=False)
+        if exchange.replica is None:
+            self._turn_away(exchange)
+            return
+        exchange.replica.engine.coming += 1
+        _, seconds = self._link.transfer(exchange.request, exchange.replica)
+        exchange.timer = self.loop.at(self.loop.now + seconds, self._transferred, exchange)
 
-    def _arrived(self, exchange: Exchange, prefill: bool, transferred: int = 0) -> None:
+    def _transferred(self, exchange: Exchange) -> None:
+        replica, exchange.timer = exchange.replica, None
+        assert replica is not None
+        replica.engine.coming -= 1
+        self._put(exchange, replica, prefill=False, transferred=exchange.request.prompt_tokens)
+
+    def _arrived(self, exchange: Exchange) -> None:
+        """What the server does before it queues a request is done."""
         exchange.timer = None
-        if not self._submit(exchange, prefill, transferred):
-            self._live.pop(exchange.request.request_id, None)
-            exchange.done(Reply(429, retry_after=RETRY_AFTER_S))
+        if not self._submit(exchange):
+            self._turn_away(exchange)
+
+    def _turn_away(self, exchange: Exchange) -> None:
+        self._live.pop(exchange.request.request_id, None)
+        exchange.done(Reply(429, retry_after=RETRY_AFTER_S))
 
     def _times(self, exchange: Exchange) -> FloatArray:
         """Token times until now, as the client sees them."""

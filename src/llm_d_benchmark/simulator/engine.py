@@ -74,6 +74,7 @@ class Engine:
 
     Attributes:
         preemptions, prompt_tokens, cached_tokens, generated_tokens: since the start, of requests that have started.
+        coming: requests that will be submitted when their KV cache has come; until then they wait like others.
     """
 
     def __init__(self, limits: EngineLimits, pace: Pace) -> None:
@@ -82,11 +83,13 @@ class Engine:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.generated_tokens = 0
+        self.coming = 0
         self._pace = pace
         self._pool = BlockPool(limits.num_gpu_blocks)
         self._batch = DecodeBatch(limits.block_size)
         self._requests: dict[int, Progress] = {}
         self._waiting: deque[Progress] = deque()
+        self._left_behind = False  # whether the planned step left requests in the queue
         self._partial: Progress | None = None  # in the middle of its prompt
         self._whole: list[Progress] = []  # prompts that the planned step completes
         self._work = (0, 0.0, 0, 0)  # of the first planned step, as StepLoad has it
@@ -97,8 +100,14 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue, preempted ones included."""
-        return len(self._waiting)
+        """Requests in the queue, preempted ones included, and those whose KV cache is coming."""
+        return len(self._waiting) + self.coming
+
+    @property
+    def overflow(self) -> int:
+        """How many more wait than there are free places; below 0 where some would be left. None is free where the last
+        step left somebody behind, for want of a place, of tokens or of blocks; else who waits only waits for a step."""
+        return self.waiting - (0 if self._left_behind else self.limits.max_num_seqs - self.running)
 
     @property
     def running(self) -> int:
@@ -203,6 +212,7 @@ class Engine:
             The ends of the planned steps, seconds, at most ``most`` of them; None where there is nothing to do.
         """
         if not self._requests:
+            self._left_behind = False
             return None
         number, preemptions = self._batch.number, self.preemptions
         self._begun = 1
@@ -210,6 +220,7 @@ class Engine:
         tokens, pairs = 0, 0.0
         if self._waiting or self._partial is not None:
             tokens, pairs = self._prefill(now, admit=self.preemptions == preemptions)
+        self._left_behind = bool(self._waiting)
         seqs = len(self._batch.members)
         context = self._batch.context + seqs if seqs else 0
         self._work = (tokens, pairs, seqs, context)

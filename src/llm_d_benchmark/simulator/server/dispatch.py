@@ -17,12 +17,13 @@ from ...domain.timer import PreciseTimer
 from ..api import EngineRequest
 from ..progress import Progress
 from ..router import Router
+from ..transfer import KvLink
 from .clock import Clock, monotonic_ns
 from .http import Connection
 from .openai import ApiError
 from .replica import Replica
 from .router_metrics import RouterMetrics
-from .stream import Answer, Prefill
+from .stream import LEFT, Answer, Prefill
 
 RETRY_AFTER_S = 1
 SESSION_TOKEN = "x-session-token"
@@ -56,15 +57,20 @@ class Direct:
         self._replica.catch_up(wall)
 
     def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
-        _put(self._replica, self._max_queue, answer, request, at)
+        _check_queue(self._replica, self._max_queue)
+        _put(self._replica, answer, request, at)
         answer.open()
 
 
 class Routed:
-    """Each to the replica that the router picks."""
+    """Each to the replica that the router picks.
+
+    Args:
+        metrics: hear of each pick; None where another one follows, which tells of the request.
+    """
 
     def __init__(
-        self, config: SimulatorTargetConfig, replicas: Sequence[Replica], metrics: RouterMetrics, seed: int
+        self, config: SimulatorTargetConfig, replicas: Sequence[Replica], metrics: RouterMetrics | None, seed: int
     ) -> None:
         self._replicas, self._metrics = replicas, metrics
         self._engines = [replica.engine for replica in replicas]
@@ -78,24 +84,30 @@ class Routed:
             replica.catch_up(wall)
 
     def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
-        self.put(answer, request, at)
+        _put(self.pick(answer, request), answer, request, at)
         answer.open()
 
-    def put(self, answer: Answer, request: EngineRequest, at: int) -> Replica:
-        """Pick a replica and give it a request as of ``at`` (monotonic ns), up to which they have caught up."""
+    def pick(self, answer: Answer, request: EngineRequest) -> Replica:
+        """The replica for a request, by the state up to which all have caught up.
+
+        Raises:
+            ApiError: its queue is full.
+        """
         began = monotonic_ns()
         replica = self._by_token.get(answer.session_token or "")
         if replica is None:
             replica = self._replicas[self._router.pick(request, self._engines)]
         if self._by_token:
             answer.headers = f"{SESSION_TOKEN}: {_token_of(replica)}\r\n"
-        self._metrics.picked(replica.number, (monotonic_ns() - began) * 1e-9)
-        _put(replica, self._max_queue, answer, request, at)
+        if self._metrics is not None:
+            self._metrics.picked(replica.number, (monotonic_ns() - began) * 1e-9)
+        _check_queue(replica, self._max_queue)
         return replica
 
 
 class Disaggregated:
-    """The prompt on one replica; then its KV cache is sent to another, which makes the answer."""
+    """The prompt on one replica; then its KV cache is sent to another, which makes the answer and is picked when the
+    prompt is done."""
 
     def __init__(
         self,
@@ -108,12 +120,12 @@ class Disaggregated:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._rules, self._clock, self._metrics, self._kv_bytes = rules, clock, metrics, kv_bytes_per_token
-        self._decoding = replicas[rules.prefill_replicas :]
-        self._prefill = Routed(config, replicas[: rules.prefill_replicas], metrics, config.seed + 1)
-        self._decode = Routed(config, self._decoding, metrics, config.seed)
-        self.transfers = Agenda(loop)
-        for replica in self._decoding:
+        self._clock, self._metrics, self._link = clock, metrics, KvLink(rules, kv_bytes_per_token)
+        prefilling, decoding = replicas[: rules.prefill_replicas], replicas[rules.prefill_replicas :]
+        self._prefill = Routed(config, prefilling, None, config.seed + 1)
+        self._decode = Routed(config, decoding, metrics, config.seed)
+        self.transfers = Agenda(loop, self._prefill.catch_up)
+        for replica in decoding:
             replica.earlier = self._earlier
 
     def catch_up(self, wall: int) -> None:
@@ -121,8 +133,8 @@ class Disaggregated:
         self._decode.catch_up(wall)
 
     def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
-        part = Prefill(answer, lambda progress: self._send(answer, request, progress))
-        self._prefill.put(part, replace(request, output_tokens=1, output_blocks=()), at)
+        part = Prefill(answer, lambda progress: self._computed(answer, request, progress))
+        _put(self._prefill.pick(part, request), part, replace(request, output_tokens=1, output_blocks=()), at)
         self._metrics.decisions["prefill-decode"] += 1
         answer.connection.answering = answer
         answer.gone = lambda _: self._left(answer, part)
@@ -134,33 +146,37 @@ class Disaggregated:
 
     def _left(self, answer: Answer, part: Prefill) -> None:
         part.client_gone()
-        self._metrics.ended(answer, False)
+        _over(answer, LEFT)
 
-    def _send(self, answer: Answer, request: EngineRequest, progress: Progress) -> None:
+    def _computed(self, answer: Answer, request: EngineRequest, progress: Progress) -> None:
+        """A prompt is done. What follows is in the order of times, so that a late machine picks as a punctual one."""
         assert progress.last_token is not None
-        there = max(replica.engine.cached_prefix(request) for replica in self._decoding)
-        size = (request.prompt_tokens - there) * self._kv_bytes
-        seconds = self._rules.transfer_latency + size / self._rules.transfer_bandwidth
-        at = self._clock.wall(progress.last_token + seconds)
-        arriving = self.transfers.at(at, lambda: self._arrived(answer, request, at, size, seconds / self._clock.speed))
+        done = progress.last_token
+        self.transfers.of(answer, self._clock.wall(done), lambda: self._send(answer, request, done))
 
-        def left(_: Answer) -> None:
-            self.transfers.cancel(arriving)
-            self._metrics.ended(answer, False)
-
-        answer.gone = left
-
-    def _arrived(self, answer: Answer, request: EngineRequest, at: int, size: float, took: float) -> None:
-        self._decode.catch_up(at)
+    def _send(self, answer: Answer, request: EngineRequest, done: float) -> None:
+        self._decode.catch_up(self._clock.wall(done))
         try:
-            replica = self._decode.put(answer, replace(request, transferred_tokens=request.prompt_tokens), at)
+            replica = self._decode.pick(answer, request)
         except ApiError as error:
-            self._metrics.ended(answer, False)
-            refuse(answer.connection, error)
-        else:
-            replica.metrics.transfer_time.observe(took)
+            _turn_away(answer, error)
+            return
+        size, seconds = self._link.transfer(request, replica.engine)
+        replica.engine.coming += 1
+
+        def off_the_way() -> None:
+            replica.engine.coming -= 1
+
+        def arrived() -> None:
+            self._decode.catch_up(at)
+            off_the_way()
+            replica.metrics.transfer_time.observe(seconds / self._clock.speed)
             replica.metrics.transfer_bytes.observe(size)
+            _put(replica, answer, replace(request, transferred_tokens=request.prompt_tokens), at)
             answer.open()
+
+        at = self._clock.wall(done + seconds)
+        self.transfers.of(answer, at, arrived, off_the_way)
 
 
 class Delayed:
@@ -176,49 +192,54 @@ class Delayed:
 
     def submit(self, answer: Answer, request: EngineRequest, at: int) -> None:
         due = at + self._delay
-        arriving = self.arrivals.at(due, lambda: self._arrived(answer, request, due))
-
-        def left(_: Answer) -> None:
-            self.arrivals.cancel(arriving)
-            _lost(answer)
-
         answer.connection.answering = answer
-        answer.gone = left
+        self.arrivals.of(answer, due, lambda: self._arrived(answer, request, due))
 
     def _arrived(self, answer: Answer, request: EngineRequest, at: int) -> None:
         self._dispatcher.catch_up(at)
         try:
             self._dispatcher.submit(answer, request, at)
         except ApiError as error:
-            _lost(answer)
-            refuse(answer.connection, error)
+            _turn_away(answer, error)
 
 
 class Agenda:
-    """Calls at monotonic times, on one alarm."""
+    """Calls at monotonic times, on one alarm.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        first: called with the moment before calls that are due by then, as it may add some.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, first: Callable[[int], None] | None = None) -> None:
         self._alarm = PreciseTimer(loop, self._ring)
+        self._first = first
         self._order = count()
         self._due: list[tuple[int, int]] = []
         self._calls: dict[int, Callable[[], None]] = {}
 
-    def at(self, wall: int, call: Callable[[], None]) -> int:
-        """Call at ``wall``; gives a number to cancel it by."""
+    def of(self, answer: Answer, wall: int, call: Callable[[], None], left: Callable[[], None] | None = None) -> None:
+        """Call at ``wall`` unless the client leaves before: then its answer is over, and ``left`` is called."""
         number = next(self._order)
         self._calls[number] = call
         heapq.heappush(self._due, (wall, number))
         self._alarm.set(self._due[0][0])
-        return number
 
-    def cancel(self, number: int) -> None:
-        self._calls.pop(number, None)
+        def gone(_: Answer) -> None:
+            self._calls.pop(number, None)
+            if left is not None:
+                left()
+            _over(answer, LEFT)
+
+        answer.gone = gone
 
     def close(self) -> None:
         self._alarm.close()
 
     def _ring(self) -> None:
-        self.until(monotonic_ns())
+        now = monotonic_ns()
+        if self._first is not None:
+            self._first(now)
+        self.until(now)
 
     def until(self, wall: int) -> None:
         """Make the calls that are due by then, if the alarm has not been heard yet."""
@@ -235,11 +256,15 @@ def _token_of(replica: Replica) -> str:
     return base64.b64encode(b"simulator/replica-%d" % replica.number).decode("ascii")
 
 
-def _put(replica: Replica, max_queue: int | None, answer: Answer, request: EngineRequest, at: int) -> None:
-    waiting = replica.engine.waiting
-    if max_queue is not None and waiting >= max_queue:
+def _check_queue(replica: Replica, max_queue: int | None) -> None:
+    if max_queue is not None and replica.engine.overflow >= max_queue:
         replica.metrics.rejected += 1
-        raise ApiError(429, f"{waiting} requests wait already (failures.max_queue)", "TooManyRequestsError")
+        message = f"as many requests wait for a place as may (failures.max_queue: {max_queue})"
+        raise ApiError(429, message, "TooManyRequestsError")
+
+
+def _put(replica: Replica, answer: Answer, request: EngineRequest, at: int) -> None:
+    """Give a request to a replica as of ``at`` (monotonic ns), up to which it has caught up."""
     try:
         replica.submit(answer, request, at)
     except ConfigError as error:
@@ -252,7 +277,13 @@ def refuse(connection: Connection, error: ApiError) -> None:
     connection.reply_json(error.status, error.body, headers=headers)
 
 
-def _lost(answer: Answer) -> None:
+def _turn_away(answer: Answer, error: ApiError) -> None:
+    """Answer a request with an error after it was taken."""
+    _over(answer, error.status)
+    refuse(answer.connection, error)
+
+
+def _over(answer: Answer, status: int) -> None:
     """It ends before a replica has it."""
     if answer.ended is not None:
-        answer.ended(answer, False)
+        answer.ended(answer, status)

@@ -10,7 +10,7 @@ from ..api import EngineRequest
 from ..engine import Engine
 from ..progress import Progress
 from .clock import Clock, monotonic_ns
-from .stream import Answer
+from .stream import LEFT, Answer
 from .vllm_metrics import EngineState, VllmMetrics
 
 
@@ -54,6 +54,7 @@ class Replica:
         return EngineState(
             running=engine.running,
             waiting=engine.waiting,
+            coming=engine.coming,
             kv_usage=engine.kv_usage(),
             preemptions=engine.preemptions,
             prefix_queries=engine.prompt_tokens if cached else 0,
@@ -102,7 +103,7 @@ class Replica:
         else:
             self._left.append(answer.request_id)  # the engine lets go of it between two steps
         if answer.ended is not None:
-            answer.ended(answer, False)
+            answer.ended(answer, LEFT)
 
     def _begin(self, now: float) -> None:
         engine = self.engine
@@ -227,4 +228,4 @@ class Replica:
         metrics.preempted.observe(progress.preemptions)
         metrics.max_tokens.observe(answer.ask.max_tokens)
         if answer.ended is not None:
-            answer.ended(answer, True)
+            answer.ended(answer, 200)

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from .histogram import Histogram
 from .replica import Replica
-from .stream import Answer
+from .stream import LEFT, Answer
 
 POOL = "simulator"
 PRODUCER = "inflight-load-producer"
@@ -80,10 +80,12 @@ class RouterMetrics(Collector):
         else:
             self.errors[status] += 1
 
-    def ended(self, answer: Answer, complete: bool) -> None:
-        """An answer is over; incomplete where its client left."""
+    def ended(self, answer: Answer, status: int) -> None:
+        """A request that was taken is over."""
         self.running -= 1
-        if not complete:
+        if status != 200:
+            if status != LEFT:
+                self.errors[status] += 1
             return
         ttft, e2e = (answer.first - answer.arrived) * 1e-9, (answer.last - answer.arrived) * 1e-9
         self._duration.observe(e2e)

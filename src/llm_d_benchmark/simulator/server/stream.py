@@ -10,6 +10,9 @@ from .answer import Template, Vocabulary, usage, whole
 from .http import STREAM_HEAD, Connection
 from .openai import Ask
 
+LEFT = 499
+"""As proxies write it: the client left before the end."""
+
 
 class Answer:
     """The answer to one request.
@@ -27,7 +30,7 @@ class Answer:
         texts: of each token, where the words of the vocabulary are not all of it (a stop string); empty texts are
             tokens that a client does not see.
         gone: called when the client has left before the end.
-        ended: called when it is over, with whether it is complete.
+        ended: called when it is over, with its HTTP status: 200 where it is complete, ``LEFT`` where its client left.
     """
 
     __slots__ = (
@@ -64,7 +67,7 @@ class Answer:
         self.trouble_at = -1
         self.trouble: Callable[[Answer], None] | None = None
         self.gone: Callable[[Answer], None] | None = None
-        self.ended: Callable[[Answer, bool], None] | None = None
+        self.ended: Callable[[Answer, int], None] | None = None
         self.write: Callable[[bytes], None] = connection.write
         self._stalled = False
         self._held: list[bytes] = []

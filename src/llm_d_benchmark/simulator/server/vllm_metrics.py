@@ -41,10 +41,12 @@ def one_two_five(limit: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine says of itself at one moment; the last three are totals, the last two in tokens."""
+    """What an engine says of itself at one moment; the last three are totals, the last two in tokens. ``coming`` of the
+    waiting ones wait for their KV cache."""
 
     running: int
     waiting: int
+    coming: int
     kv_usage: float
     preemptions: int
     prefix_queries: int
@@ -141,8 +143,7 @@ class VllmMetrics(Collector):
         state = self._state()
         yield self._gauge("num_requests_running", "Number of requests in model execution batches.", state.running)
         yield self._gauge("num_requests_waiting", "Number of requests waiting to be processed.", state.waiting)
-        # Nothing is held back here but for want of room.
-        reasons = {"capacity": state.waiting, "deferred": 0}
+        reasons = {"capacity": state.waiting - state.coming, "deferred": state.coming}
         yield self._by("reason", GaugeMetricFamily, "num_requests_waiting_by_reason", "Waiting requests.", reasons)
         yield self._gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", state.kv_usage)
         yield self._counter("num_preemptions", "Cumulative number of preemption from the engine.", state.preemptions)
