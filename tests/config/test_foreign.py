@@ -349,3 +349,16 @@ def test_files_that_a_tool_is_given_are_named_in_full(tmp_path: Path, monkeypatc
     assert native["data_loader"]["kind"] == "v1.0"
     document = "benchmark: {load_generators: [{type: vllm-bench, config: {native: {dataset-path: ./p.jsonl}}}]}\n"
     assert said(load_text(tmp_path, document))["native"] == {"dataset-path": str(tmp_path / "p.jsonl")}
+
+
+def test_what_is_said_elsewhere_goes_before_a_tool_s_defaults(tmp_path: Path) -> None:
+    """Of a tool's own files the later wins, key by key, over a document's keys; only then its defaults count."""
+    ours = "benchmark: {load_generators: [{type: aiperf, config: {connections: 8, streaming: true}}]}\n"
+    own = "random-seed: 7\nsynthetic-input-tokens-mean: 64\n"
+    found = said(load_text(tmp_path, ours, own, "output-tokens-mean: 16\n", load_generator="aiperf"))
+    assert found == {
+        "concurrency": 8, "num_requests": 10, "seed": 7, "input_length": fixed(64), "output_length": fixed(16),
+    }  # fmt: skip
+    load = "benchmark: {load_generators: [{type: native, config: {concurrency: 3}}]}\n"
+    found = said(load_text(tmp_path, load, "random-input-len: 64\n", load_generator="vllm-bench"))
+    assert (found["concurrency"], found["input_length"]) == (3, fixed(64))

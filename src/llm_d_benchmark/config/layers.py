@@ -32,6 +32,7 @@ from .shape import (
     GENERATORS,
     LOAD_SPELLINGS,
     generator_types,
+    generators_for,
     has_generator_list,
     is_generator_config,
     load_keys,
@@ -124,15 +125,16 @@ def load_config(
     """
     findings: list[Finding] = []
     document, own = _read(files, load_generator, own_file, findings)
-    own, found = _translated(own, load_generator, own_file, findings)
     if not has_generator_list(document):
         validate(document)  # its errors say more than a step that stumbles over the wrong kind of value
+    found: list[Node] = []
     if load_generator is not None:
-        document = pick_generator(document, load_generator, own, findings)
+        keys, found = _translated(own, document, load_generator, own_file, findings)
+        document = pick_generator(document, load_generator, keys, findings)
     document, named = _with_config_files(document, own_file, findings)
-    if document.get("spec", "target") is None and not _names_target(overrides):
-        server = _server(found, named)
-        document = document if server is None else put(document, ("spec", "target", "existing"), server)
+    found = found or named
+    if found and document.get("spec", "target") is None and not _names_target(overrides):
+        document = put(document, ("spec", "target", "existing"), _server(found))
     environment = os.environ if env is None else env
     document = assign.assign(document, assign.from_environment(environment, findings))
     document = assign.assign(document, assign.from_flags(sets))
@@ -168,25 +170,28 @@ def _is_own(load_generator: str, file: Node, own_file: OwnFileOf) -> bool:
 
 
 def _translated(
-    own: Sequence[Node], tool: str | None, own_file: OwnFileOf, findings: list[Finding]
-) -> tuple[list[Node], list[Node]]:
-    """A tool's own files as common keys and ``native``, and the targets that they name."""
-    if tool is None or not own:
-        return [], []
-    form = own_file(tool)
-    read = _all([lambda f=f: own_keys(tool, form, f, LOAD_SPELLINGS, findings) for f in own])  # type: ignore[misc]
-    return [keys for keys, _ in read], [target for _, target in read if target is not None]
+    own: Sequence[Node], document: Node, tool: str, own_file: OwnFileOf, findings: list[Finding]
+) -> tuple[Node | None, list[Node]]:
+    """A tool's own files, later over earlier, as common keys and ``native``, and the target that they name."""
+    if not own:
+        return None, []
+    beside = {key for item in generators_for(document, tool) for key in _keys(item.get("config"))}
+    keys, target = own_keys(tool, own_file(tool), reduce(merge, own), LOAD_SPELLINGS, findings, beside)
+    return keys, [] if target is None else [target]
 
 
-def _server(own: Sequence[Node], named: Sequence[Node]) -> Node | None:
-    """The server that tools' own files name: of ``own`` the later wins, those of several generators have to agree.
+def _keys(config: Node | None) -> set[str]:
+    return set(config.value) if config is not None and config.is_mapping else set()
+
+
+def _server(named: Sequence[Node]) -> Node:
+    """The server that tools' own files name.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not agree.
     """
-    found = reduce(merge, own) if own else None
-    for other in named:
-        found = other if found is None else found
+    found = named[0]
+    for other in named[1:]:
         first, second = found.get("url"), other.get("url")
         if first is not None and second is not None and first.value != second.value:
             raise ConfigError(
@@ -238,7 +243,7 @@ def _with_config_files(document: Node, own_file: OwnFileOf, findings: list[Findi
             )
             continue
         config = document.get(*GENERATORS, i, "config")
-        keys, target = own_keys(kind, own_file(kind), read_file(path), LOAD_SPELLINGS, findings)
+        keys, target = own_keys(kind, own_file(kind), read_file(path), LOAD_SPELLINGS, findings, _keys(config))
         targets += [] if target is None else [target]
         base = load_keys(keys)
         document = put(document, (*GENERATORS, i, "config"), base if config is None else merge(base, config))

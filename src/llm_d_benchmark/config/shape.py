@@ -6,7 +6,7 @@ configuration; the v0.2 spelling ``load_generator: NAME``; and common spellings 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..domain.errors import ConfigError
@@ -149,14 +149,20 @@ def canonical_path(path: Path) -> Path:
     return (*path[:at], LOAD_SPELLINGS.get(str(path[at]), path[at]), *path[at + 1 :])
 
 
-def pick_generator(document: Node, wanted: str, own: Sequence[Node], findings: list[Finding]) -> Node:
-    """Only the generators of type ``wanted``, with ``own`` (its configuration files) over their keys.
+def generators_for(document: Node, wanted: str) -> list[Node]:
+    """The generators of type ``wanted`` that a document lists, or the first one where it lists none of it."""
+    listed = document.get(*GENERATORS)
+    items: list[Node] = list(listed.value) if listed is not None and listed.is_list else []
+    return [i for i in items if _type_of(i) == wanted] or items[:1]
+
+
+def pick_generator(document: Node, wanted: str, own: Node | None, findings: list[Finding]) -> Node:
+    """Only the generators of type ``wanted``, with ``own`` (its configuration file) over their keys.
 
     Where the document lists none of that type, its first generator's common keys are taken: the same load, by another
     tool. What that tool had under ``native`` is left out.
     """
-    listed = document.get(*GENERATORS)
-    items: list[Node] = list(listed.value) if listed is not None and listed.is_list else []
+    items = generators_for(document, wanted)
     chosen = [i for i in items if _type_of(i) == wanted]
     if not chosen:
         config = items[0].get("config") if items else None
@@ -171,8 +177,8 @@ def pick_generator(document: Node, wanted: str, own: Sequence[Node], findings: l
                     f"one listed ('{_type_of(items[0])}')",
                 )
             )
-    for keys in own:
-        chosen = [put(i, ("config",), merge(i.get("config") or keys, load_keys(keys))) for i in chosen]
+    if own is not None:
+        chosen = [put(i, ("config",), merge(i.get("config") or own, load_keys(own))) for i in chosen]
     return put(document, GENERATORS, Node(chosen, chosen[0].origin))
 
 

@@ -47,7 +47,7 @@ class Own:
 class Section:
     """A mapping whose keys are taken out one by one; ``items`` is what is left.
 
-    Of a whole file, ``beside`` are the common keys that it has beside the tool's own.
+    Of a whole file, ``beside`` are the common keys that are said beside the tool's own.
     """
 
     def __init__(self, name: str, node: Node | None, beside: Collection[str] = ()) -> None:

@@ -36,7 +36,12 @@ def _theirs(own: OwnFile, file: Node) -> set[str]:
 
 
 def own_keys(
-    tool: str, own: OwnFile | None, file: Node, spellings: Mapping[str, str], findings: list[Finding]
+    tool: str,
+    own: OwnFile | None,
+    file: Node,
+    spellings: Mapping[str, str],
+    findings: list[Finding],
+    beside: Collection[str] = (),
 ) -> tuple[Node, Node | None]:
     """The keys of ``config`` for this tool, and the target that its file names (None: it names none).
 
@@ -44,6 +49,7 @@ def own_keys(
         own: how the tool's own files are read; without it, keys that are not common ones are passed on as they are.
         spellings: other names of common keys.
         findings: what has no effect is added.
+        beside: common keys that the file's are merged with; they go before what the tool does by default.
 
     Raises:
         ConfigError: with file and line.
@@ -55,8 +61,8 @@ def own_keys(
     if own is not None and theirs:
         theirs |= own.shared
     taken = {k for k in file.value if k in common and k not in theirs}
-    beside = {spellings.get(k, k) for k in taken}
-    rest = Section(tool, Node({k: v for k, v in file.value.items() if k not in taken}, file.origin), beside)
+    said = {spellings.get(k, k) for k in (*taken, *beside)}
+    rest = Section(tool, Node({k: v for k, v in file.value.items() if k not in taken}, file.origin), said)
     read = own.read(rest) if own is not None and theirs else Own()
     for key, node in rest.items.items():
         if key in common:
@@ -68,7 +74,7 @@ def own_keys(
     findings += [_without_effect(tool, *dropped) for dropped in read.dropped]
     findings += [Finding("own_file_differs", Severity.WARNING, text) for text in read.differing]
     found = Node({k: v for k, v in file.value.items() if k in taken}, file.origin)
-    told = {k: tree_of(v, f"{tool}'s default") for k, v in read.defaults.items()} | read.common
+    told = {k: tree_of(v, f"{tool}'s default") for k, v in read.defaults.items() if k not in said} | read.common
     if read.native:
         told["native"] = Node(read.native, file.origin)
     target = Node(read.target, file.origin) if read.target else None
