@@ -12,7 +12,6 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -219,9 +218,20 @@ class BlockHasher:
     def _grow(self, count: int) -> None:
         """Factors of ``count`` places; up to each place, the sums of the factors and of ``_ODD`` times place times
         factor; and both after each full block."""
-        self._factors_list = [mix(i) | 1 for i in range(count)]
-        self._factors: Ids = np.array(self._factors_list, np.uint64)
-        self._sums = [0, *(s & _MASK for s in accumulate(self._factors_list))]
-        self._moments = [0, *(s & _MASK for s in accumulate(_ODD * i * f for i, f in enumerate(self._factors_list)))]
-        self._block_sums: Ids = np.array(self._sums[self._size :: self._size], np.uint64)
-        self._block_moments: Ids = np.array(self._moments[self._size :: self._size], np.uint64)
+        places = np.arange(count, dtype=np.uint64)
+        self._factors = _mixed(places) | np.uint64(1)
+        moments = places * self._factors * np.uint64(_ODD)
+        self._factors_list: list[int] = self._factors.tolist()
+        sums, moments = (np.concatenate([places[:1], each.cumsum()]) for each in (self._factors, moments))
+        self._sums: list[int] = sums.tolist()
+        self._moments: list[int] = moments.tolist()
+        self._block_sums = sums[self._size :: self._size]
+        self._block_moments = moments[self._size :: self._size]
+
+
+def _mixed(values: Ids) -> Ids:
+    """``mix`` of each."""
+    values = values + np.uint64(_ODD)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX[0])
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX[1])
+    return values ^ (values >> np.uint64(31))
