@@ -73,6 +73,7 @@ def check(file: Path) -> None:
         ({"disaggregation": {"prefill_replicas": 1}}, "disaggregation.prefill_replicas: 1 of 1 replicas leave none"),
         (SPLIT, "disaggregation.prefill_replicas: 2 of 2 replicas leave none"),
         ({"failures": {"slow_replicas": {"7": 2}}}, "failures.slow_replicas: there is no replica '7'"),
+        ({"failures": {"slow_replicas": {"00": 2}}}, "failures.slow_replicas: there is no replica '00'"),
         ({"failures": {"http_429_rate": 0.7, "cut_rate": 0.7}}, "failures.cut_rate: http_429_rate + cut_rate is 1.4"),
         ({"output_length": {"distribution": "file", "path": "/nope"}}, "output_length.path: /nope does not exist"),
         ({"port": 70000}, "port: this should be less than or equal to 65535"),

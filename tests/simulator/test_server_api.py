@@ -170,10 +170,12 @@ async def test_answers_end_by_themselves_unless_told_not_to() -> None:
         ({"prompt": "x", "model": "gpt-9"}, 404, "The model `gpt-9` does not exist."),
         ({"prompt": "x", "n": 2}, 400, "n and best_of must be 1"),
         ({"prompt": "x", "logprobs": 3}, 400, "log probabilities"),
+        ({"prompt": "x", "logprobs": 0}, 400, "log probabilities"),
         ({"prompt": "x", "echo": True}, 400, "echo"),
         ({"prompt": ""}, 400, "must not be empty"),
         ({"prompt": ["a", "b"]}, 400, "several prompts"),
-        ({"prompt": [3, -1]}, 400, "token ids"),
+        ({"prompt": [3, -1]}, 400, "Token id -1 is out of vocabulary"),
+        ({"prompt": [3, 2**64]}, 400, f"Token id {2**64} is out of vocabulary"),
         ({"prompt": "x", "max_tokens": 0}, 400, "at least 1"),
         ({"prompt": "x", "max_tokens": "many"}, 400, "max_tokens"),
         ({"prompt": "x", "min_tokens": 9, "max_tokens": 3}, 400, "min_tokens"),
@@ -189,7 +191,9 @@ async def test_what_vllm_refuses_is_refused_in_its_form(body: dict[str, Any], st
         assert found == status
         assert message in answer["error"]["message"]
         assert answer["error"]["code"] == status
-        assert total(await scrape(router), "llm_d_epp_request_error_total", error_code=str(status)) == 1
+        seen = await scrape(router)
+        assert total(seen, "llm_d_epp_request_error_total", error_code=str(status)) == 1
+        assert total(seen, "llm_d_epp_request_running") == 0
 
 
 async def test_a_key_is_asked_for() -> None:
@@ -218,6 +222,18 @@ async def test_pipelined_and_broken_requests() -> None:
         assert (await raw(router, b"no http at all\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
         broken = b"POST /v1/completions HTTP/1.1\r\nConnection: close\r\nContent-Length: 3\r\n\r\n{x}"
         assert b'"type":"BadRequestError"' in await raw(router, broken)
+
+
+async def test_a_pipelined_request_begins_when_the_one_before_has_ended() -> None:
+    async with deployed() as (router, replica):
+        ask = {"prompt": "x", "max_tokens": 40}
+        began = time.monotonic()
+        await raw(router, request("/v1/completions", ask, close=False) + request("/v1/completions", ask))
+        took = time.monotonic() - began
+        seen, routed = await scrape(replica), await scrape(router)
+    alone = total(seen, "vllm:e2e_request_latency_seconds_sum") / 2
+    assert took >= 2 * alone > 0.4
+    assert total(routed, "llm_d_epp_request_duration_seconds_sum") <= took
 
 
 async def test_odd_but_sound_http(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ class SimulatorTargetConfig(Model):
                 "leave none to decode; raise replicas, or take fewer"
             )
         for name, factor in self.failures.slow_replicas.items():
-            if not name.isdecimal() or int(name) >= self.replicas:
+            if name not in map(str, range(self.replicas)):
                 raise ValueError(
                     f"failures.slow_replicas: there is no replica '{name}'; there are 0 to {self.replicas - 1}"
                 )

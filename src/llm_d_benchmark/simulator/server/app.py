@@ -168,10 +168,11 @@ class Site:
         return {"object": "list", "data": [model]}
 
     def _generate(self, connection: Connection, request: Request, *, chat: bool) -> None:
-        status = 200
+        status = 500  # of an error nobody foresaw
         try:
             self._check_key(request)
             self._submit(connection, request, chat)
+            status = 200
         except ApiError as error:
             status = error.status
             raise

@@ -36,7 +36,7 @@ class Request:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     arrived: int = 0
-    """Monotonic ns at which its last byte was there."""
+    """Monotonic ns at which its last byte was there and the exchange before it had ended."""
     too_large: bool = False
     """Its body was over ``MAX_BODY`` and is not kept."""
 
@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
             return
         self._busy = False
         if self._waiting:
+            self._waiting[0][0].arrived = time.monotonic_ns()
             asyncio.get_running_loop().call_soon(self._next)
 
     def cut(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from .tokenizer import Tokenizer
+from .tokenizer import IDS, Tokenizer
 
 DEFAULT_MAX_TOKENS = 16
 """Of the completions API; a chat answer may fill the context."""
@@ -203,6 +203,7 @@ def detokenize(body: bytes, *, model: str, tokenizer: Tokenizer) -> dict[str, An
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(400, f"the body is not what this endpoint takes: {error}") from None
     check_model(asked.model, model)
+    _check_ids(asked.tokens, "tokens")
     return {"prompt": tokenizer.decode(asked.tokens)}
 
 
@@ -211,7 +212,8 @@ def _check_supported(asked: _Common) -> None:
         raise ApiError(400, "the simulator gives one answer a request: n and best_of must be 1", param="n")
     if asked.echo:
         raise ApiError(400, "the simulator does not echo prompts", param="echo")
-    if asked.logprobs not in (None, False) or asked.top_logprobs or asked.prompt_logprobs is not None:
+    some = asked.logprobs is not None and asked.logprobs is not False  # 0: those of the tokens of a completion alone
+    if some or asked.top_logprobs or asked.prompt_logprobs is not None:
         raise ApiError(400, "the simulator has no log probabilities", param="logprobs")
 
 
@@ -236,9 +238,16 @@ def _prompt(prompt: str | list[Any] | None, tokenizer: Tokenizer) -> list[int]:
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt or []
     if not ids:
         raise ApiError(400, "the prompt must not be empty", param="prompt")
-    if {*map(type, ids)} != {int} or min(ids) < 0:
+    if {*map(type, ids)} != {int}:
         raise ApiError(400, "prompt takes one text or one list of token ids; several prompts need as many requests")
+    _check_ids(ids, "prompt")
     return ids
+
+
+def _check_ids(ids: Sequence[int], param: str) -> None:
+    wrong = next((i for i in (min(ids, default=0), max(ids, default=0)) if not 0 <= i < IDS), None)
+    if wrong is not None:
+        raise ApiError(400, f"Token id {wrong} is out of vocabulary; ids are 0 to {IDS - 1}.", param=param)
 
 
 def _max_tokens(asked: _Common, chat: bool, prompt: int, limit: int) -> int:

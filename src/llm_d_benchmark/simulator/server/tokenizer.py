@@ -16,6 +16,8 @@ from ...workload.words import words
 PIECE = re.compile(r"<\|[0-9]{1,10}\|>| ?\w+| ?[^\w\s]+?(?=<\|[0-9]{1,10}\|>)| ?[^\w\s]+|\s")
 FIRST_WORD = 1000
 """Id of the first built-in word; each has two, without and with a space before it."""
+IDS = 10**10
+"""Ids are below: so many digits has one that stands for no word."""
 FIRST_HASHED = 100_000
 HASHED = 2**31 - 1 - FIRST_HASHED
 REMEMBERED = 1_000_000
