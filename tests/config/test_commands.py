@@ -99,6 +99,19 @@ def test_migrate_of_the_short_forms(text: str) -> None:
     assert "load_generators: [{" in migrate(text)
 
 
+def test_migrate_keeps_line_ends_and_a_byte_order_mark(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes("\ufeffload_generator : fmperf  # ours\r\n".encode())
+    run(capsys, "migrate", str(path), "--in-place")
+    assert path.read_bytes() == "\ufeffload_generators: [{type: fmperf}]  # ours\r\n".encode()
+
+
+def test_migrate_of_both_spellings_says_where_each_is() -> None:
+    text = "spec:\n  benchmark:\n    load_generator: fmperf\n    load_generators:\n      - type: native\n"
+    with pytest.raises(ConfigError, match=r"^f:3: the load generators are also given at f:4"):
+        migrate(text, "f")
+
+
 def test_migrate_leaves_a_new_file_alone_and_refuses_what_it_cannot_do() -> None:
     text = Path(BASIC).read_text()
     assert migrate(text) == text

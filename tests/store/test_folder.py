@@ -21,6 +21,7 @@ from llm_d_benchmark.domain.errors import StoreError
 from llm_d_benchmark.domain.events import Event, EventType
 from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.domain.result import Measured
+from llm_d_benchmark.store.files import write_text_anywhere
 from llm_d_benchmark.store.folder import RunFolder, run_input
 from llm_d_benchmark.store.parquet import read_records, write_records
 from llm_d_benchmark.store.result_json import from_json, make_schema, published_schema, to_json
@@ -91,6 +92,17 @@ async def test_secrets_are_not_written(tmp_path: Path) -> None:
     for path in writer.path.rglob("*"):
         assert path.is_dir() or not re.search("s3cret|lue", path.read_text(errors="replace")), path
     assert (writer.log_dir / "server.log").read_text() == "first\ngot ***\nlast\n"
+
+
+def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    for make in (
+        lambda: RunWriter.create(tmp_path / "out", name="t", config_yaml="", manifest={}),
+        lambda: write_text_anywhere(tmp_path / "out" / "plan.json", "{}"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            make()
+        assert "a file is in the way" in str(caught.value.advice)
 
 
 async def test_records_that_could_not_be_written_are_tried_again(tmp_path: Path) -> None:

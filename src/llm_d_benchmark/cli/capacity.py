@@ -60,7 +60,7 @@ def capacity(
     from ..report.capacity_page import render_html
     from ..runner.capacity import make_plan
     from ..store.comparison_json import to_json
-    from ..store.files import write_text
+    from ..store.files import write_text_anywhere
     from . import arguments as parse
 
     if not config and not runs and not sets:
@@ -70,10 +70,9 @@ def capacity(
         typer.echo(f"warning: {warning.message}", err=True)
     found = make_plan(loaded.config, runs or [], check=check, say=lambda text: typer.echo(text, err=True))
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         page = {"capacity.json": to_json(found), "capacity.html": render_html(found, parse.command_line(loaded))}
         for name, text in {**page, **render_files(found)}.items():
-            write_text(output / name, text)
+            write_text_anywhere(output / name, text)
     typer.echo(to_json(found) if json_output else lines(found), nl=not json_output)
     if output is not None:
         typer.echo(f"report: {output / 'capacity.html'}", err=True)

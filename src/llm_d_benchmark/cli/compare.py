@@ -34,7 +34,7 @@ def compare(
     from ..report.comparison_table import render_csv, render_lines
     from ..runner.compare import compare as compare_folders
     from ..store.comparison_json import to_json
-    from ..store.files import write_text
+    from ..store.files import write_text_anywhere
     from . import arguments as parse
 
     comparison, overlay = compare_folders(runs, metric_names(metrics) if metrics else METRICS)
@@ -43,8 +43,7 @@ def compare(
         (output, render_html(comparison, overlay, parse.command_line()) if output else ""),
     ):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
+            write_text_anywhere(path, text)
     typer.echo(to_json(comparison) if json_output else render_lines(comparison), nl=not json_output)
     return 0
 

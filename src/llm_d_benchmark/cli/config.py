@@ -114,7 +114,7 @@ def migrate(
     read_file(file)  # for its errors
     if in_place and output:
         raise ConfigError("give --in-place or --output, not both")
-    text = migrate_text(file.read_text(encoding="utf-8"), str(file))
+    text = migrate_text(file.read_bytes().decode("utf-8"), str(file))  # its line ends stay as they are
     target = file if in_place else output
     if target is None:
         typer.echo(text, nl=False)
@@ -143,6 +143,6 @@ def _write(path: Path, text: str) -> None:
     from ..domain.errors import ConfigError
 
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None

@@ -168,15 +168,14 @@ def _write(
     result: RegressionResult, junit: Path | None, markdown: Path | None, html: Path | None, command: str
 ) -> None:
     from ..report.comparison import render_regression
-    from ..store.files import write_text
+    from ..store.files import write_text_anywhere
 
     wanted: dict[str, Path | None] = {"junit.xml": junit, "report.md": markdown, "report.html": html}
     if any(wanted.values()):
         texts: dict[str, Any] = render_regression(result, command)
         for name, path in wanted.items():
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, texts[name])
+                write_text_anywhere(path, texts[name])
 
 
 def _print(outcome: RegressOutcome, json_output: bool) -> None:

@@ -52,7 +52,7 @@ def trend(
     from ..report.trend import render_csv, render_html, render_lines
     from ..runner.trend import trend as history_of
     from ..store.comparison_json import to_json
-    from ..store.files import write_text
+    from ..store.files import write_text_anywhere
     from ..store.filter import RunFilter
     from . import arguments as parse
     from .compare import metric_names
@@ -65,8 +65,7 @@ def trend(
         (output, render_html(found, parse.command_line()) if output else ""),
     ):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
+            write_text_anywhere(path, text)
     typer.echo(to_json(found) if json_output else render_lines(found), nl=not json_output)
     return 0
 

@@ -9,7 +9,7 @@ from ..domain.events import Finding
 from .shape import to_document
 from .source import read_text
 
-_OLD = re.compile(r"^(?P<indent>\s*)load_generator:\s*(?P<value>[^\s#][^#]*?)?\s*(?P<comment>#.*)?$")
+_OLD = re.compile(r"^(?P<indent>\ufeff?\s*)load_generator\s*:\s*(?P<value>[^\s#][^#]*?)?\s*(?P<comment>#.*)?$")
 
 
 def migrate(text: str, name: str = "the file") -> str:
@@ -18,12 +18,12 @@ def migrate(text: str, name: str = "the file") -> str:
     Raises:
         ConfigError: it is no YAML, or uses the old key in a way that a line cannot be rewritten.
     """
-    before = read_text(text, name)
+    before = to_document(read_text(text, name), [])
     lines = text.splitlines(keepends=True)
     after = "".join(_line(line) for line in lines)
     findings: list[Finding] = []
     read = to_document(read_text(after, name), findings)
-    if findings or read.plain() != to_document(before, []).plain():
+    if findings or read.plain() != before.plain():
         raise ConfigError(
             f"{name}: 'load_generator' is written in a way that cannot be rewritten line by line",
             advice="write  load_generators: [{type: NAME, config: {...}}]  by hand",

@@ -20,6 +20,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_text_anywhere(path: Path, text: str) -> None:
+    """``write_text``, with the folders above it where they are not there yet.
+
+    Raises:
+        StoreError: see there; or a folder cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {path.parent}: {error.strerror or error}", advice=remedy(error)) from error
+    write_text(path, text)
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file complete or not at all.
 
@@ -38,9 +51,9 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def remedy(error: OSError) -> str:
     """What to do about a file or folder that cannot be written."""
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return "a file is in the way: choose another folder with --output"
+        return "a file is in the way: choose another place with --output"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "choose a folder that you may write to with --output"
+        return "choose a place that you may write to with --output"
     return "free some space or choose another folder with --output; what was written before is kept"
 
 

@@ -97,6 +97,7 @@ def _start_lateness(folder: RunFolder) -> float | None:
 
 def _link(source: Path, target: Path) -> None:
     try:
+        target.parent.mkdir(exist_ok=True)
         os.link(source, target)
     except OSError:
         try:
@@ -111,7 +112,6 @@ def _samples(shards: Mapping[int, RunFolder], to: Path) -> list[Event]:
     if not having:
         return []
     index, *others = having
-    to.mkdir()
     for part in shards[index].sample_files:
         _link(part, to / f"shard-{index:03}-{part.name}")
     if not others:
