@@ -118,8 +118,9 @@ def test_an_interrupted_study_keeps_its_runs_and_goes_on(tmp_path: Path) -> None
 
 
 def test_mistakes_are_said_before_anything_runs(tmp_path: Path) -> None:
-    nothing = bench("explore", "--virtual", cwd=tmp_path)
+    nothing = bench("explore", "--virtual", *sets(native={"receiver": "python"}), cwd=tmp_path)
     assert (nothing.returncode, "nothing says what to explore" in nothing.stderr) == (2, True)
+    assert "these keys of native change nothing: receiver" in nothing.stderr
     file = design(tmp_path, [{"name": "spec.target.simulator.max_num_seq", "values": [1, 2]}])
     wrong = bench("explore", "-c", file, "--virtual", "-o", "out", cwd=tmp_path)
     assert wrong.returncode == 2

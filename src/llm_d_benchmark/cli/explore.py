@@ -64,6 +64,8 @@ def explore(
     loaded = parse.load(config, sets=sets, overrides=overrides, load_generator=load_generator)
     if virtual:
         loaded = in_virtual_time(loaded)
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning.message}", err=True)
     options = ExploreOptions(
         output=output, command=parse.command_line(loaded), resume=resume, say=lambda line: typer.echo(line, err=True)
     )
