@@ -113,6 +113,8 @@ def test_guidellm_s_ramp_warm_up_and_cool_down(tmp_path: Path) -> None:
     flat = "target: http://h:1\nprofile: constant\nrate: 2\nmax_seconds: 20\nwarmup_percent: 0.1\n"
     shape = said(load_text(tmp_path, flat, load_generator="guidellm"))
     assert (shape["duration"], shape["warmup"]) == (18.0, 2.0)
+    none = said(load_text(tmp_path, "profile: {kind: synchronous, warmup: 0}\n", load_generator="guidellm"))
+    assert (none["concurrency"], none["warmup"]) == (1, 0.0)
 
 
 def test_what_only_guidellm_knows_goes_to_it(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ def _first(profile: Section, over: list[Section]) -> None:
 def _transients(own: Own, profile: Section) -> None:
     """Its warm-up and cool-down are parts of max_duration; ours are load beside the duration."""
     found = {n: node for n in ("warmup", "cooldown") if (node := profile.take(n)) is not None}
-    if not found:
+    if all(node.value == 0 for node in found.values()):
+        own.common |= found
         return
     limit = own.common.get("duration")
     at = next(iter(found.values())).origin
