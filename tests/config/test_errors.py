@@ -123,6 +123,11 @@ def test_mistakes_in_files(tmp_path: Path, text: str, said: str) -> None:
         ("{input_length: {value: 5, mean: 6}}", "does not use 'mean'"),
         ("{input_length: {distribution: uniform, min: 5, max: 4}}", "min (5) is greater than max (4)"),
         ("{input_length: 0}", "greater than or equal to 1"),
+        ("{parameters: {stream: false}}", "'stream' cannot be passed through; 'streaming' sets it"),
+        ("{parameters: {temperature: 0, model: x}}", "'model' cannot be passed through; 'models' sets it"),
+        ("{parameters: {max_tokens: 4}}", "a.yaml:1: spec.benchmark.load_generators.0.config.parameters: 'max_tokens'"),
+        ("{parameters: {max_completion_tokens: 4}, output_length: 5}", "set 'output_length'"),
+        ("{parameters: {max_tokens: 4}, workload: {type: dataset, output_length: 5}}", "set 'output_length'"),
         ("{concurency: 3}", "did you mean 'concurrency'?"),
         ("{timeouts: {conect: 3}}", "did you mean 'connect'?"),
         ("[1]", "this should be keys of LoadConfig"),
@@ -130,6 +135,18 @@ def test_mistakes_in_files(tmp_path: Path, text: str, said: str) -> None:
 )
 def test_mistakes_in_the_load(tmp_path: Path, load: str, said: str) -> None:
     assert said in message(tmp_path, f"benchmark: {{load_generators: [{{config: {load}}}]}}")
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "{parameters: {max_tokens: 4}, workload: {type: dataset}}",  # a cap on what the server decides
+        "{parameters: {max_tokens: null, max_completion_tokens: 4}, output_length: 4}",  # of a chat that wants it so
+    ],
+)
+def test_a_limit_that_contradicts_nothing_is_passed_through(tmp_path: Path, load: str) -> None:
+    loaded = load_text(tmp_path, f"benchmark: {{load_generators: [{{config: {load}}}]}}")
+    assert loaded.config.spec.benchmark.load_generators[0].config.parameters
 
 
 def test_mistakes_in_several_files_are_reported_together(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_closed_loop_sends_nothing_before_its_start(server: OpenAIServer, stag
     ran = run(server, stage, start_at=at, config={"workers": 2})
     assert ran.of(EventType.STAGE_START)[0]["start"] == at
     assert len(ran.records) > 40
-    assert 0 <= ran.records.ints("sent").min() - at < 100_000_000
+    assert ran.records.ints("sent").min() >= at
 
 
 def test_stages_follow_one_another_and_outcomes_are_told(server: OpenAIServer) -> None:

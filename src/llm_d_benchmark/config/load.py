@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from .fields import JsonObject, Model, Seconds
 
@@ -180,6 +180,13 @@ class StageConfig(Shape):
     name: str | None = Field(None, description="name in tables and reports; default: its load")
 
 
+_OWN_FIELDS = {"model": "models", "messages": "workload", "prompt": "workload", "stream": "streaming"}
+"""Fields of a request that a key of the configuration sets."""
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_ASKING = ("synthetic", "shared_prefix", "conversation", "trace")
+"""Workloads that ask for an output length with every request."""
+
+
 class LoadConfig(Shape):
     """``config`` of a load generator: the keys every generator understands, and its own under ``native``."""
 
@@ -200,7 +207,9 @@ class LoadConfig(Shape):
         JsonObject, Field(description="{type: synthetic | shared_prefix | conversation | dataset | trace, ...}")
     ] = {"type": "synthetic"}
     parameters: JsonObject = Field(
-        {}, description="passed through into every request: temperature, top_p, ignore_eos, stop, ..."
+        {},
+        description="passed through into every request: temperature, top_p, ignore_eos, stop, ...; "
+        "nothing that has a key of its own",
     )
     models: list[ModelShare] = Field(
         [], description="several models or LoRA names, drawn by weight; default: the target's model"
@@ -211,6 +220,18 @@ class LoadConfig(Shape):
         None, ge=1, validation_alias=AliasChoices("workers", "threads"), description="client processes"
     )
     native: JsonObject = Field({}, description="passed to the generator as it is")
+
+    @field_validator("parameters")
+    @classmethod
+    def _passed_through(cls, value: JsonObject, info: ValidationInfo) -> JsonObject:
+        """What has a key of its own, or would contradict one, is not passed through."""
+        for name in sorted(value.keys() & _OWN_FIELDS.keys()):
+            raise ValueError(f"'{name}' cannot be passed through; '{_OWN_FIELDS[name]}' sets it")
+        asked = _output_asked(info.data)
+        for name in _LIMITS:
+            if asked is not None and value.get(name) not in (None, asked):
+                raise ValueError(f"'{name}' contradicts the output length that is asked for; set 'output_length'")
+        return value
 
     @model_validator(mode="after")
     def _one_shape(self) -> LoadConfig:
@@ -232,6 +253,15 @@ class LoadConfig(Shape):
             raise ValueError(f"a sweep over {sweep.over} cannot have arrival '{self.arrival.type}'")
         if self.ramp and sweep.over == "rate":
             raise ValueError("'ramp' starts the users of a closed loop, and a sweep over rate is an open loop")
+
+
+def _output_asked(load: Mapping[str, Any]) -> object:
+    """The output length that every request asks for: the tokens, or the distribution; None where the server decides."""
+    workload = load.get("workload", {})
+    asked = workload.get("output_length", load.get("output_length"))
+    if asked is None and workload.get("type", "synthetic") in _ASKING:
+        return "default"
+    return asked.value or asked if isinstance(asked, Length) else asked
 
 
 def load_of(stage: Shape, defaults: Shape) -> Shape:
