@@ -17,9 +17,10 @@ import psutil
 import pytest
 import trustme
 
+from llm_d_benchmark.config.load import LoadConfig
 from llm_d_benchmark.domain.endpoint import Endpoint, Secret, Tls
 from llm_d_benchmark.domain.errors import BenchmarkError, ConfigError, GeneratorError
-from llm_d_benchmark.domain.events import EventType
+from llm_d_benchmark.domain.events import EventType, Severity
 from llm_d_benchmark.domain.records import MISSING, Records, Status
 from llm_d_benchmark.domain.schedule import Session, Shard, Stage
 from llm_d_benchmark.loadgen.native.body import request_head
@@ -210,6 +211,13 @@ def test_a_header_of_ones_own_replaces_the_default_in_any_case() -> None:
 def test_headers_with_line_breaks_are_refused() -> None:
     with OpenAIServer() as server, pytest.raises(ConfigError, match="line break"):
         run(Endpoint(server.url, server.model, headers={"X": "a\r\nb"}), closed(1, num_requests=1))
+
+
+def test_answers_longer_than_their_times_can_be_kept_are_refused() -> None:
+    check = NativeLoadGenerator().check
+    assert check(LoadConfig.model_validate({"timeouts": {"total": "35m"}})) == []
+    [found] = check(LoadConfig.model_validate({"timeouts": {"total": "2h"}}))
+    assert (found.severity, found.code) == (Severity.ERROR, "native_total_timeout")
 
 
 def test_a_load_too_small_for_its_shards_is_a_configuration_error() -> None:

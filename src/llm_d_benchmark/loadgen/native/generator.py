@@ -25,6 +25,7 @@ START_DELAY_NS = 20_000_000
 READY_TIMEOUT_S = 60.0
 DELAY_LIMIT_S = 0.010
 RECEIVERS = ("auto", "python")
+LONGEST_S = 2100  # chunk times are microseconds in 32 bits, which 2147 s fill
 
 
 class NativeLoadGenerator:
@@ -47,6 +48,9 @@ class NativeLoadGenerator:
         if (receiver := config.native.get("receiver", "auto")) not in RECEIVERS:
             text = f"native.receiver is {receiver!r}; it takes {' or '.join(RECEIVERS)}"
             found.append(Finding("native_receiver", Severity.ERROR, text))
+        if (total := config.timeouts.total) > LONGEST_S:
+            text = f"timeouts.total is {total:g} s; the times of a request's chunks are kept up to {LONGEST_S} s"
+            found.append(Finding("native_total_timeout", Severity.ERROR, text, "set it to 35m or less"))
         return found
 
     async def run(self, job: LoadJob) -> AsyncIterator[Records | Event]:
