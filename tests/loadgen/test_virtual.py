@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.domain.errors import ConfigError
 from llm_d_benchmark.domain.events import Event, EventType
 from llm_d_benchmark.domain.records import MISSING, Records
-from llm_d_benchmark.domain.schedule import Shard
+from llm_d_benchmark.domain.schedule import Session, Shard, Stage
 from llm_d_benchmark.loadgen.api import LoadJob
 from llm_d_benchmark.loadgen.virtual.generator import VirtualLoadGenerator
 from llm_d_benchmark.simulator.deployment import VirtualDeployment
@@ -25,6 +27,7 @@ from llm_d_benchmark.workload.api import WorkloadContext
 from llm_d_benchmark.workload.registry import create_workload
 from llm_d_benchmark.workload.schedule import build_schedule, workload_options
 from llm_d_benchmark.workload.stages import stage_source
+from tests.loadgen.fakes import collect
 
 EPOCH = 1_800_000_000_000_000_000
 S = 1_000_000_000
@@ -252,6 +255,21 @@ def test_stop_ends_it_and_loses_nothing() -> None:
     assert len(set(records.ints("request_id").tolist())) == len(records)
     assert sum(e.data["sent"] for e in events if e.type is EventType.INTERVAL) == len(records)
     assert events[-1].data["reason"] == "interrupted"
+
+
+def test_a_workload_that_fails_under_way_loses_nothing() -> None:
+    work = job({"concurrency": 4, "num_requests": 1000, "output_length": 20})
+
+    class Broken:
+        def sessions(self, stage: Stage) -> Iterator[Session]:
+            yield from islice(work.schedule.sessions(stage), 30)
+            raise ConfigError("data.jsonl:31: no prompt")
+
+    ran = asyncio.run(collect(VirtualLoadGenerator().run(replace(work, schedule=Broken()))))
+    assert isinstance(ran.error, ConfigError)
+    assert ran.records.labels("status").counts() == {"ok": 30}
+    assert ran.events[-1].type is EventType.STAGE_END
+    assert ran.events[-1].data["reason"] == "interrupted"
 
 
 def test_it_cannot_be_sharded() -> None:

@@ -144,6 +144,8 @@ class _Run:
         if self._meter is not None:
             self.outcome = self._meter.outcome(self._stage, times, self._job.goodput, delay_limit_s=float("inf"))
         yield Event(EventType.STAGE_END, times.end, {"stage": index, **times.to_dict()})
+        if load.failure:
+            raise load.failure
 
     def _ready(self, rows: int) -> Iterator[Records | Event]:
         events, self._events = self._events, []

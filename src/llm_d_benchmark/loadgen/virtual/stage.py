@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...config.load import LoadConfig
+from ...domain.errors import BenchmarkError
 from ...domain.records import ErrorClass, Status
 from ...domain.schedule import Session, Stage
 from ...simulator.api import FloatArray
@@ -74,6 +75,7 @@ class VirtualStage:
         self.start = cluster.loop.now
         self.done = False
         self.reason = ""
+        self.failure: BenchmarkError | None = None  # of the workload
         self.load_end = 0.0
         self.end = 0.0
         self.last_end: float | None = None
@@ -140,9 +142,17 @@ class VirtualStage:
                     return
             if free is not None and not free:
                 return
-            self._next = next(self._sessions, None)
+            self._next = self._draw()
             self._release(session, free.popleft() if free else self.start)
         self._check_exhausted()
+
+    def _draw(self) -> Session | None:
+        """The next session. A workload that fails has no more, and all that was sent is still accounted for."""
+        try:
+            return next(self._sessions, None)
+        except BenchmarkError as error:
+            self.failure = error
+            return None
 
     def _wait(self, at: float) -> None:
         if self._pumping is None or self._pumping[3] is None or self._pumping[0] <= self._loop.now:
@@ -151,7 +161,7 @@ class VirtualStage:
     def _check_exhausted(self) -> None:
         """The load of a schedule that has run out ends when the last turn of its sessions was sent."""
         if self._releasing and self._next is None and not self._to_follow:
-            self._end_load("exhausted")
+            self._end_load("interrupted" if self.failure else "exhausted")
 
     def _release(self, session: Session, free_since: float) -> None:
         active = Active(session, Dialogue(session, self._stage, self._params, self._cluster.reader))
