@@ -9,9 +9,7 @@ run.records()            # a polars DataFrame ([notebook] extra)
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from .config.layers import LoadedConfig
 from .domain.comparison import Comparison, RegressionResult
 from .domain.result import RunResult
 from .loadgen.registry import own_file
+from .runner.apart import apart
 from .runner.bus import Observer
 from .runner.options import RunOptions
 from .store import frames
@@ -90,14 +89,19 @@ def load_config(
 def run(config: LoadedConfig, output: str | Path = "results", *, observers: Sequence[Observer] = ()) -> Run:
     """Run a configuration and return the finished run; also from a notebook, where an event loop is running.
 
+    An interrupt (Ctrl-C, a notebook's stop button) ends the load early, and what was measured is analysed and written;
+    a second one gives up the analysis, too.
+
     Raises:
+        KeyboardInterrupt: it was interrupted; the message has the folder, which ``open_run`` opens.
         ConfigError, TargetError, GeneratorError, StoreError: the run failed; what was measured is in ``output``.
     """
     from .runner.run import run as run_async
 
     options = RunOptions(output=Path(output), command="llm_d_benchmark.run(...)")
-    with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(lambda: asyncio.run(run_async(config, options, observers=observers))).result()
+    outcome = apart(
+        lambda stop: run_async(config, options, observers=observers, stop=stop), lambda outcome: outcome.folder
+    )
     if outcome.failure is not None:
         raise outcome.failure
     return Run(outcome.folder)
@@ -126,6 +130,7 @@ def regress(
     """Run the two versions of ``spec.regression_testing`` in turns and judge the test version.
 
     Raises:
+        KeyboardInterrupt: it was interrupted; what was measured is judged and kept, as ``run`` does.
         ConfigError, TargetError, GeneratorError, StoreError: it did not get to its end; what was measured is in the
             study's folder in ``output``.
     """
@@ -134,8 +139,9 @@ def regress(
 
     urls: dict[Side, str | None] = {"baseline": baseline_url, "test": test_url}
     options = RegressOptions(Path(output), "llm_d_benchmark.regress(...)", urls)
-    with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(lambda: asyncio.run(regress_async(config, options, observers=observers))).result()
+    outcome = apart(
+        lambda stop: regress_async(config, options, observers=observers, stop=stop), lambda outcome: outcome.folder
+    )
     if outcome.failure is not None:
         raise outcome.failure
     return outcome.result

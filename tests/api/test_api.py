@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from pathlib import Path
 
 import polars
@@ -10,6 +13,7 @@ import pytest
 
 import llm_d_benchmark as bench
 from llm_d_benchmark.domain.errors import StoreError, TargetError
+from llm_d_benchmark.domain.events import Event, EventType
 from tests.support.openai_server import OpenAIServer
 
 LOAD = "spec.benchmark.load_generators.0.config"
@@ -42,6 +46,27 @@ async def test_run_inside_a_running_event_loop(tmp_path: Path) -> None:
         assert asyncio.get_running_loop().is_running()
         run = bench.run(config, tmp_path)
     assert run.result.status == "ok"
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
+    """As Ctrl-C or a notebook's stop button does"""
+    pressed: list[int] = []
+
+    def interrupt(event: Event) -> None:
+        if event.type is EventType.INTERVAL and not pressed:
+            pressed.append(event.time)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with OpenAIServer() as server:
+        config = bench.load_config(sets=["spec.benchmark.duration=60s"], overrides=target(server.url))
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt, match=r"what was measured until then is in ") as caught:
+            bench.run(config, tmp_path, observers=[interrupt])
+        assert time.monotonic() - began < 30
+    run = bench.open_run(str(caught.value).rpartition(" is in ")[2])
+    assert run.result.status == "partial"
+    assert run.result.requests.succeeded > 0
+    assert run.report.exists()
 
 
 def test_errors_are_exceptions_with_advice(tmp_path: Path) -> None:
