@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..domain.errors import BenchmarkError, ExitCode
 
 T = TypeVar("T")
+LOOK_S = 0.2
 
 
 def apart(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]], folder: Callable[[T], Path | None]) -> T:
@@ -37,12 +38,12 @@ def apart(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]], folder: Calla
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(lambda: asyncio.run(main()))
         try:
-            return done.result()
+            return _waited(done)
         except KeyboardInterrupt:
             loop, stop, task = started.result()
             _tell(loop, stop.set)
         try:
-            kept = folder(done.result())
+            kept = folder(_waited(done))
         except KeyboardInterrupt:
             _tell(loop, task.cancel)
             raise
@@ -51,6 +52,13 @@ def apart(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]], folder: Calla
                 raise
             raise KeyboardInterrupt(error.message) from None
     raise KeyboardInterrupt(f"stopped early; what was measured until then is in {kept}")
+
+
+def _waited(done: Future[T]) -> T:
+    """The result; an interrupt need not wake a thread that only waits."""
+    while not wait([done], LOOK_S).done:
+        pass
+    return done.result()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
