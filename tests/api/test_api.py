@@ -14,6 +14,7 @@ import pytest
 import llm_d_benchmark as bench
 from llm_d_benchmark.domain.errors import StoreError, TargetError
 from llm_d_benchmark.domain.events import Event, EventType
+from tests.e2e.command import LENIENT
 from tests.support.openai_server import OpenAIServer
 
 LOAD = "spec.benchmark.load_generators.0.config"
@@ -58,7 +59,9 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     with OpenAIServer() as server:
-        config = bench.load_config(sets=["spec.benchmark.duration=60s"], overrides=target(server.url))
+        config = bench.load_config(
+            sets=[*LENIENT[1::2], *SMALL[1:], "spec.benchmark.duration=60s"], overrides=target(server.url)
+        )
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt, match=r"what was measured until then is in ") as caught:
             bench.run(config, tmp_path, observers=[interrupt])
