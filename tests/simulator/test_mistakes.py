@@ -88,4 +88,10 @@ def test_a_mistake_has_its_line_and_its_key(tmp_path: Path, simulator: dict[str,
 )
 def test_a_request_parameter_of_another_type_than_a_server_takes(tmp_path: Path, name: str, value: Any) -> None:
     key = f"spec.benchmark.load_generators.0.config.parameters.{name}"
-    assert said(tmp_path, {}, parameters={name: value}) == f"{key}: this should be `int | null`, not {value!r}"
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a"}')
+    own = {
+        "workload": {"type": "dataset", "path": str(tmp_path / "d.jsonl")},
+        "input_length": None,
+        "output_length": None,
+    }
+    assert said(tmp_path, {}, parameters={name: value}, **own) == f"{key}: this should be `int | null`, not {value!r}"
