@@ -48,6 +48,17 @@ def test_a_dead_url_is_an_error_with_advice(capsys: pytest.CaptureFixture[str]) 
     assert "streaming" not in found
 
 
+def test_a_word_as_key_is_told(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = serve("--key", "EMPTY")
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    code, found = run(capsys, url=url)
+    assert code == 0
+    assert [f["severity"] for f in found["api_key"]] == ["info", "warning"]
+    assert "EMPTY" not in str(found["api_key"])
+
+
 def test_no_streaming_and_no_usage(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run(capsys, url=serve("--mode", "nostream"))
     assert code == 5
