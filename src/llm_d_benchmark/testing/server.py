@@ -122,7 +122,8 @@ class ExactServer:
         if not served.body.get("stream"):
             await _until(served.received, self.ttft + self.itl * (count - 1))
             choice = _choice(served, "word " * count, "length", whole=True)
-            return _json(writer, 200, {"choices": [choice], "usage": usage})
+            return _json(writer, 200, {**_kind(served), "choices": [choice], "usage": usage})
+        kind = _kind(served, ".chunk")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         if served.behaviour == "not_json":
             _chunk(writer, b"data: {{{\n\n")
@@ -134,10 +135,10 @@ class ExactServer:
                 _event(writer, {"error": {"message": "as asked", "code": 500}})
                 break
             served.chunks.append(time.monotonic_ns())
-            _event(writer, {"choices": [_choice(served, "word ", None)]})
+            _event(writer, {**kind, "choices": [_choice(served, "word ", None)]})
         else:
-            _event(writer, {"choices": [_choice(served, "", "length")]})
-            _event(writer, {"choices": [], "usage": usage})
+            _event(writer, {**kind, "choices": [_choice(served, "", "length")]})
+            _event(writer, {**kind, "choices": [], "usage": usage})
         _chunk(writer, b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -146,6 +147,11 @@ class ExactServer:
 
 async def _until(received: int, after: float) -> None:
     await asyncio.sleep(max(0.0, received / 1e9 + after - time.monotonic()))
+
+
+def _kind(served: Served, of: str = "") -> dict[str, str]:
+    """What an answer calls itself; some clients take it for none without."""
+    return {"object": f"chat.completion{of}" if "chat" in served.path else "text_completion"}
 
 
 def _choice(served: Served, text: str, finish: str | None, *, whole: bool = False) -> dict[str, Any]:
