@@ -49,7 +49,8 @@ test-generators: $(VENV)/.dev
 	@for tool in "guidellm --light" inference-perf aiperf llmeter; do \
 	  if $(BIN)/llm-d-benchmark generators list | grep -q "^$${tool%% *} .*not installed"; then \
 	    $(BIN)/llm-d-benchmark generators install $$tool || exit; fi; done
-	$(BIN)/python -m pytest $(REAL_TIME) -m generators
+	$(BIN)/python -m pytest $(REAL_TIME) -m generators --ignore=tests/loadgen/external/test_conformance.py
+	$(BIN)/python -m pytest $(REAL_TIME) -n 2 -m generators tests/loadgen/external/test_conformance.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
