@@ -111,7 +111,7 @@ def test_a_real_model_is_calibrated(tmp_path: Path) -> None:
         stages=[{"concurrency": users, "num_requests": 3 + 2 * users} for users in (1, 2, 3, 4)],
         warmup="0s",
         input_length={"distribution": "uniform", "min": 32, "max": 64},
-        output_length={"distribution": "uniform", "min": 4, "max": 8},
+        output_length={"distribution": "uniform", "min": 12, "max": 24},
         parameters={"ignore_eos": True},
     )
     done = bench("run", "--target", "local", "-o", "out", *load, "--fail-on", "none", cwd=tmp_path)
