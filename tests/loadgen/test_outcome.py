@@ -8,8 +8,10 @@ import pytest
 
 from llm_d_benchmark.analyze.run import analyze
 from llm_d_benchmark.domain.result import Absent, Measured
+from llm_d_benchmark.domain.saturation import knee
 from llm_d_benchmark.domain.schedule import Load, Stage
 from llm_d_benchmark.loadgen.native.outcome import OutcomeMeter, StageTimes
+from llm_d_benchmark.workload.sweep import level_of
 from tests.support.records import START, S, make_records, run_input, stage_events
 
 LIMITS = {"ttft": 0.05, "tpot": 0.01, "itl": 0.01, "ntpot": 0.02, "e2e": 0.2}
@@ -43,3 +45,11 @@ def test_a_stage_without_requests_has_an_outcome() -> None:
     times = StageTimes(START, end, end, START, end, "duration")
     outcome = OutcomeMeter().outcome(Stage(0, "s", Load(20.0), 9.0), times, LIMITS, delay_limit_s=1.0)
     assert (outcome.sent, outcome.goodput, outcome.e2e_p50, outcome.client_limited) == (0, 0.0, None, False)
+
+
+def test_a_stage_without_a_request_is_a_level_that_was_not_carried() -> None:
+    stage = Stage(0, "s", Load(2.0), 9.0)
+    times = StageTimes(START, START + 9 * S, START + 9 * S, START, START + 9 * S, "duration")
+    outcome = OutcomeMeter().outcome(stage, times, {}, delay_limit_s=1.0)
+    assert (outcome.sent, outcome.turns) == (0, 1.0)
+    assert knee([level_of(outcome, 2.0)], "rate").load is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..domain.latencies import seconds_between
+from ..domain.latencies import seconds_between, turns_a_session
 from ..domain.records import MISSING, IntArray, Labels, Records
 from .api import RunInput
 from .gaps import GapCounts, add_rows
@@ -92,7 +92,7 @@ class StageData:
     @property
     def turns(self) -> float:
         """Requests of a session, on average."""
-        return len(self.table) / max(1, int((self.table["turn"] == 0).sum())) if len(self.table) else 1.0
+        return turns_a_session(self.table["turn"])
 
 
 def gather(run: RunInput) -> list[StageData]:

@@ -62,12 +62,12 @@ def capacity(
     from ..store.comparison_json import to_json
     from ..store.files import write_text_anywhere
     from . import arguments as parse
+    from .findings import tell
 
     if not config and not runs and not sets:
         raise ConfigError("there is nothing to plan for", advice="give -c FILE; examples/capacity.yaml is one")
     loaded = parse.load(config, sets=sets)
-    for warning in loaded.warnings:
-        typer.echo(f"warning: {warning.message}", err=True)
+    tell(loaded.warnings)
     found = make_plan(loaded.config, runs or [], check=check, say=lambda text: typer.echo(text, err=True))
     if output is not None:
         page = {"capacity.json": to_json(found), "capacity.html": render_html(found, parse.command_line(loaded))}

@@ -42,10 +42,10 @@ def _load(
 
 
 def _print_findings(findings: list[Finding]) -> None:
+    from .findings import line
+
     for finding in findings:
-        advice = f"\n  -> {finding.advice}" if finding.advice else ""
-        label = "cannot run here" if finding.severity == "error" else finding.severity
-        typer.echo(f"{label}: {finding.message}{advice}", err=True)
+        typer.echo(line(finding, "cannot run here" if finding.severity == "error" else None), err=True)
 
 
 @app.command()

@@ -58,14 +58,14 @@ def explore(
     from ..runner.explore import explore as run_study
     from ..runner.virtual import in_virtual_time
     from . import arguments as parse
+    from .findings import tell
     from .interrupt import until_signal
 
     overrides = parse.target_overrides(url, model, "simulator" if virtual else target)
     loaded = parse.load(config, sets=sets, overrides=overrides, load_generator=load_generator)
     if virtual:
         loaded = in_virtual_time(loaded)
-    for warning in loaded.warnings:
-        typer.echo(f"warning: {warning.message}", err=True)
+    tell(loaded.warnings)
     options = ExploreOptions(
         output=output, command=parse.command_line(loaded), resume=resume, say=lambda line: typer.echo(line, err=True)
     )

@@ -37,11 +37,10 @@ def import_(
     from ..runner.ingest import import_results
     from ..runner.options import RunOutcome
     from . import arguments as parse
+    from .findings import tell
     from .show import print_outcome
 
     folder, result = import_results(parse.sources(source or [], paths), output, name=name, command=parse.command_line())
-    for finding in (f for f in result.findings if f.severity != "info"):
-        advice = f"\n  -> {finding.advice}" if finding.advice else ""
-        typer.echo(f"{finding.severity}: {finding.message}{advice}", err=True)
+    tell(f for f in result.findings if f.severity != "info")
     print_outcome(RunOutcome(folder, result, ExitCode.OK, folder / "report.html"), json_output)
     return int(ExitCode.GENERATOR_FAILED if result.status == "failed" else ExitCode.OK)

@@ -14,6 +14,7 @@ from ..report.format import duration
 from ..runner.dryrun import Plan, PlannedStage
 from ..runner.options import RunOutcome
 from ..store.result_json import to_json
+from .findings import line
 
 if TYPE_CHECKING:
     from ..runner.regress_plan import RegressionPlan
@@ -54,7 +55,7 @@ def print_plan(plan: Plan) -> None:
         f"in all\n  requests: {requests}\n  duration: {seconds}\n  client memory: about {_size(plan.client_bytes)}"
     )
     for finding in plan.findings:
-        typer.echo(f"{finding.severity}: {finding.message}" + (f"\n  -> {finding.advice}" if finding.advice else ""))
+        typer.echo(line(finding))
 
 
 def print_regression_plan(plan: RegressionPlan) -> None:
@@ -84,7 +85,7 @@ def print_regression_plan(plan: RegressionPlan) -> None:
     for note in plan.notes:
         typer.echo(f"note: {note}")
     told = (f for arm in plan.arms for f in arm.run.findings)
-    for text in dict.fromkeys(f"{f.severity}: {f.message}" + (f"\n  -> {f.advice}" if f.advice else "") for f in told):
+    for text in dict.fromkeys(map(line, told)):
         typer.echo(text)
 
 

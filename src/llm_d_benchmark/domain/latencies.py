@@ -52,6 +52,11 @@ def per_request(r: Requests) -> dict[str, FloatArray]:
     }
 
 
+def turns_a_session(turn: IntArray) -> float:
+    """Requests of a session, on average, by the turn that each request is (from 0); 1 where there are none."""
+    return len(turn) / max(1, int((turn == 0).sum())) if len(turn) else 1.0
+
+
 def unseen(r: Requests, limits: Mapping[str, float]) -> list[str]:
     """The limits that nothing can be said about, since none of the requests was streamed."""
     return [name for name in _STREAMED if name in limits] if len(r.streaming) and not r.streaming.any() else []

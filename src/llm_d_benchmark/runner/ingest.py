@@ -63,10 +63,10 @@ def readers() -> dict[str, Reader]:
 
 
 def _broken(error: GeneratorError) -> Reader:
-    def read(_: Path) -> Sequence[NativeResult]:
+    def refuse(_: Path) -> Sequence[NativeResult]:
         raise error
 
-    return read
+    return refuse
 
 
 def _one(adapter: Adapter) -> Reader:

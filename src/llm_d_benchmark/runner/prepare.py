@@ -18,7 +18,7 @@ from ..domain.schedule import StageSource
 from ..loadgen.api import LoadGenerator, LoadJob, NeedsInstalling
 from ..loadgen.registry import default_endpoint, load_generator
 from ..target.probe import ServerProbe
-from ..workload.api import HasFindings, PromptSizer, Schedule, WorkloadContext
+from ..workload.api import HasFindings, PromptSizer, Schedule, Workload, WorkloadContext
 from ..workload.registry import create_workload
 from ..workload.replay import needs_text
 from ..workload.schedule import build_schedule, workload_options
@@ -75,9 +75,8 @@ def check_workloads(loaded: LoadedConfig, *, read: bool = True) -> list[Finding]
     found: list[Finding] = []
     sizer = WordSizer(array_of(words()), "none", 0, None)
     for i, spec in enumerate(loaded.config.spec.benchmark.load_generators):
-        kind, options = endpoint_of(spec), workload_options(spec.config)
         try:
-            workload = create_workload(options, WorkloadContext(sizer=sizer, endpoint=kind, options=options))
+            workload = _workload(spec.config, endpoint_of(spec), sizer)
             # A tool of its own may read files in forms that are not known here.
             if read and not isinstance(load_generator(spec.type), NeedsInstalling):
                 schedule = build_schedule(spec.config, workload, seed=spec.config.seed, default_model="")
@@ -166,7 +165,10 @@ async def prepare(
     return prepared
 
 
-def _schedule(load: LoadConfig, kind: str, sizer: PromptSizer, endpoint: Endpoint) -> Schedule:
+def _workload(load: LoadConfig, kind: str, sizer: PromptSizer) -> Workload:
     options = workload_options(load)
-    workload = create_workload(options, WorkloadContext(sizer=sizer, endpoint=kind, options=options))
-    return build_schedule(load, workload, seed=load.seed, default_model=endpoint.model or "")
+    return create_workload(options, WorkloadContext(sizer=sizer, endpoint=kind, options=options))
+
+
+def _schedule(load: LoadConfig, kind: str, sizer: PromptSizer, endpoint: Endpoint) -> Schedule:
+    return build_schedule(load, _workload(load, kind, sizer), seed=load.seed, default_model=endpoint.model or "")

@@ -38,6 +38,7 @@ def serve(
     from ...simulator.server.serve import run
     from ...simulator.server.sockets import listen
     from .. import arguments as parse
+    from ..findings import tell
 
     given: dict[str, Any] = {"type": "simulator"}
     if port:
@@ -46,8 +47,7 @@ def serve(
     settings = resolve_target(loaded.config).simulator
     if settings is None:
         raise ConfigError("the configuration describes no simulator", advice="spec.target: {simulator: {...}}")
-    for warning in loaded.warnings:
-        typer.echo(f"warning: {warning.message}", err=True)
+    tell(loaded.warnings)
     wanted = None if port == 0 else settings.port or DEFAULT_PORT
     sockets = listen(host, wanted, 1 + settings.replicas)
     with loaded.locating():

@@ -15,10 +15,9 @@ from types import TracebackType
 
 import psutil
 
-from ...config.secrets import hideable
 from ...domain.endpoint import Endpoint
 from ...domain.errors import GeneratorError
-from ..external.process import MARK, ToolProcess, log_tail, redact
+from ..external.process import MARK, ToolProcess, log_tail, redact, secrets_of
 from .messages import HEADERS_ENV, FromGenerator, ToGenerator, decode, encode
 from .settings import CommandSettings
 
@@ -63,7 +62,8 @@ class Child:
                 advice="is it installed, built and executable? Relative paths start at native.cwd",
             ) from None
         assert self._process.stderr is not None
-        self._logging = asyncio.create_task(_copy(self._process.stderr, self.log, _secrets(self._endpoint)))
+        hide = [s.encode() for s in secrets_of(self._endpoint)]
+        self._logging = asyncio.create_task(_copy(self._process.stderr, self.log, hide))
         self._reading = asyncio.create_task(self._read())
         self._tool = ToolProcess(self._process, mark, self._logging)
         return self
@@ -160,10 +160,6 @@ def _cpu(pid: int) -> float:
                 used = process.cpu_times()
                 total += used.user + used.system
     return total
-
-
-def _secrets(endpoint: Endpoint) -> list[bytes]:
-    return [s.reveal().encode() for s in hideable(endpoint.secrets())]
 
 
 async def _copy(stream: asyncio.StreamReader, log: Path, hide: list[bytes]) -> None:

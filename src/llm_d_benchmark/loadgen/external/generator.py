@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...config.load import LoadConfig
-from ...config.secrets import hideable
-from ...domain.endpoint import Endpoint
 from ...domain.errors import GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
@@ -24,7 +22,7 @@ from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, To
 from .environments import locate, not_there
 from .files import disk
 from .plan import ENVIRONMENT, TIME_LIMIT, own_time_limit, without_template
-from .process import ToolProcess, log_tail, redact
+from .process import ToolProcess, log_tail, redact, secrets_of
 from .reading import read
 from .stage import as_observed, batches, interval_events, numbered, other_load, share, times_of, with_template
 from .tokenizer import tokenizer_folder
@@ -286,11 +284,6 @@ class _StageRun:
             return records, None, None
         only: NativeStage = native.stages[0]
         return records, only.told(self.environment.version), only.window
-
-
-def secrets_of(endpoint: Endpoint) -> list[str]:
-    """Every secret of an endpoint in the clear, to be hidden in what a tool writes."""
-    return [s.reveal() for s in hideable(endpoint.secrets())]
 
 
 def scrub(folder: Path, hide: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...domain.latencies import BoolArray, met, per_request, unseen
+from ...domain.latencies import BoolArray, met, per_request, turns_a_session, unseen
 from ...domain.records import MISSING, IntArray, Records, Status
 from ...domain.schedule import Stage, StageOutcome
 from .wire import StageDone
@@ -101,7 +101,7 @@ class OutcomeMeter:
             ttft_p50=_quantile(ttft, 0.5),
             ttft_p99=_quantile(ttft, 0.99),
             e2e_p50=_quantile(e2e, 0.5),
-            turns=len(r.ok) / max(1, int((r["turn"] == 0).sum())),
+            turns=turns_a_session(r["turn"]),
             client_limited=_client_limited((r["sent"] - r["ready"])[sent] / 1e9, delay_limit_s),
         )
 
