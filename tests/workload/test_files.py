@@ -99,6 +99,7 @@ class TestDataset:
             ("d.jsonl", '{"prompt": "a"}\n["b"]\n', r"d.jsonl:2: a row must be a JSON object"),
             ("d.jsonl", '{"text": "a"}\n', r"d.jsonl:1: none of prompt, messages or conversations"),
             ("d.jsonl", '{"prompt": "a", "output_length": "many"}\n', r"d.jsonl:1: output_length 'many'"),
+            ("d.jsonl", '{"prompt": "a", "output_length": NaN}\n', r"d.jsonl:1: output_length 'nan'"),
             ("d.jsonl", '{"messages": ["a"]}\n', r"d.jsonl:1: each of messages needs role and content"),
             ("d.jsonl", '{"prompt": "a", "output_length": 1e999}\n', r"d.jsonl:1: output_length 'inf'"),
             ("d.jsonl", '{"conversations": [{"value": "a"}]}\n', r"d.jsonl:1: a turn needs from"),

@@ -111,14 +111,18 @@ def _json(path: str, file: IO[str]) -> Iterator[tuple[str, Row]]:
 
 
 def field_of(place: str, row: Row, names: Sequence[str], what: str) -> Any:
-    """The first of ``names`` that the row has a value for.
+    """The value of the first of ``names`` that the row has one for.
 
     Raises:
         ConfigError: it has none of them.
     """
+    return row[_given(place, row, names, what)]
+
+
+def _given(place: str, row: Row, names: Sequence[str], what: str) -> str:
     for name in names:
         if row.get(name) not in (None, ""):
-            return row[name]
+            return name
     raise ConfigError(f"{place}: no {what}", advice=f"a trace row needs one of: {', '.join(names)}")
 
 
@@ -128,9 +132,8 @@ def number(place: str, row: Row, names: Sequence[str]) -> int:
     Raises:
         ConfigError: it has none, or it is no number.
     """
-    value = field_of(place, row, names, names[0])
+    name = _given(place, row, names, names[0])
     try:
-        return max(1, int(float(value)))
+        return max(1, int(float(row[name])))
     except (TypeError, ValueError, OverflowError):
-        name = next(n for n in names if row.get(n) == value)
-        raise ConfigError(f"{place}: {name} '{value}' is not a number of tokens") from None
+        raise ConfigError(f"{place}: {name} '{row[name]}' is not a number of tokens") from None
