@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,11 @@ def sample(tmp_path: Path) -> Path:
 
 
 def edit(sample: Path, **changes: Any) -> None:
-    """Change fields of the result; None removes one."""
+    """Change fields of the result, not when it was written; None removes one."""
     file = sample / "vllm-bench.json"
     content = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    os.utime(file, (WRITTEN, WRITTEN))
 
 
 def test_a_closed_loop(tmp_path: Path) -> None:
@@ -245,15 +247,32 @@ def test_a_result(sample: Path) -> None:
     assert stage.aggregates["e2e.p99.9"] != stage.aggregates["e2e.p99"]
 
 
-def test_the_clock_of_this_machine_is_exact(sample: Path) -> None:
+def written_now(sample: Path, **changes: Any) -> None:
+    """As if it was written now, and its machine's clock read what this machine's reads."""
     content = json.loads((sample / "vllm-bench.json").read_text())
     shift = time.perf_counter() - max(content["start_times"]) - 1
-    edit(sample, start_times=[t + shift for t in content["start_times"]])
+    edit(sample, start_times=[t + shift for t in content["start_times"]], **changes)
+    os.utime(sample / "vllm-bench.json")
+
+
+def test_the_clock_of_this_machine_is_exact(sample: Path) -> None:
+    written_now(sample, date=datetime.now().strftime("%Y%m%d-%H%M%S"))
     result = TOOL.parse(sample)
     assert "clock_estimated" not in {f.code for f in result.findings}
     window = result.stages[0].window
     assert window is not None
     assert abs(window[1] / 1e9 - time.time()) < 5
+
+
+def test_a_copy_from_a_machine_started_when_this_one_was(sample: Path) -> None:
+    """Its clock and the file's time fit this machine by chance; the time that it tells does not."""
+    written_now(sample)
+    result = TOOL.parse(sample)
+    assert "clock_estimated" in {f.code for f in result.findings}
+    window = result.stages[0].window
+    assert window is not None
+    told = json.loads((sample / "vllm-bench.json").read_text())["date"]
+    assert abs(window[1] / 1e9 - datetime.strptime(told, "%Y%m%d-%H%M%S").timestamp()) < 2
 
 
 def test_without_starts_there_are_no_requests_but_exact_latencies(sample: Path) -> None:
