@@ -120,14 +120,42 @@ def test_fewer_requests_in_flight_than_asked_for_explain_a_faster_answer() -> No
     assert codes(only(result, "output_tokens_per_second")) == ["concurrency"]
 
 
+def moved(records: Records, ns: Any, names: Sequence[str]) -> Records:
+    """The same requests with these times later, by so much each."""
+    return Records(dict(records.columns) | {name: records.ints(name) + ns for name in names})
+
+
+TIMES = ("scheduled", "ready", "sent", "first_token", "last_token", "end")
+
+
+@pytest.mark.parametrize(("part", "ttft", "why"), [(180, 0.05, ["not_steady"]), (40, 0.06, [])])
+def test_an_unsteady_start_explains_only_what_it_changed(part: int, ttft: float, why: list[str]) -> None:
+    """Nearly half of the answers late move the median; a tenth is not why a whole stage is slower by a fifth."""
+    late = np.where(np.arange(400) < part, 0.1 * S, 0).astype(np.int64)
+    unsteady = moved(requests(1, ttft=ttft), late, TIMES[3:])
+    result = ran(("native", requests(0), {}), ("guidellm", unsteady, {}))
+    assert result.stages[1].steady_state.steady is False
+    found = only(result, "ttft.p50")
+    assert (found.verdict, codes(found)) == ("differ", why)
+
+
+@pytest.mark.parametrize(("together", "why"), [(True, ["arrivals"]), (False, [])])
+def test_users_that_send_together_wait_for_each_others_prompts(together: bool, why: list[str]) -> None:
+    """A closed loop of four: all at once every 0.4 s, or one every 0.1 s, as another client's pauses have it."""
+    closed = {"rate": None, "concurrency": 4}
+    early = -(np.arange(400) % 4) * S // 10 if together else 0
+    burst = moved(requests(0, ttft=0.07, itl=0.022), early, TIMES)
+    result = ran(("native", burst, dict(closed)), ("aiperf", requests(1, itl=0.022), dict(closed)))
+    found = only(result, "ttft.p50")
+    assert (found.verdict, codes(found)) == ("differ", why)
+    assert codes(only(result, "tpot.p50")) == []
+
+
 def test_a_constant_load_that_is_not_constant_is_why() -> None:
     rng = np.random.default_rng(5)
     records = requests(1, 400, ttft=0.07)
     late = np.sort(rng.uniform(0, 40 * S, 400).astype(np.int64)) - np.round(np.arange(400) / 10 * S).astype(np.int64)
-    columns = dict(records.columns)
-    for name in ("scheduled", "ready", "sent", "first_token", "last_token", "end"):
-        columns[name] = records.ints(name) + late
-    result = ran(("native", requests(0), {}), ("inference-perf", Records(columns), {}))
+    result = ran(("native", requests(0), {}), ("inference-perf", moved(records, late, TIMES), {}))
     found = only(result, "ttft.p50")
     assert codes(found) == ["arrivals"]
     assert "exponential gaps" in found.whys[0].message

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..domain.result import Absent, Difference, Distribution, Measured, Metrics, Reason, Scalar, Why
-from .readings import Compared, Measurement
+from .readings import Compared, Measurement, value_of
 
 LEAST = 0.02
 """A cause that differs by less than this fraction explains nothing."""
@@ -157,16 +157,22 @@ def _token_counts(pair: Pair) -> Iterator[Why]:
 
 
 def _arrivals(pair: Pair) -> Iterator[Why]:
-    """Burstier arrivals queue more."""
+    """Burstier arrivals queue more. In a closed loop requests come together where answers ended together, and wait for
+    each other's prompts; how many decode at once it does not change."""
     a, b = (m.metrics.sent_gap_cv for m in pair.both)
-    if pair.first.data.window.rate is None or pair.base not in _LATENCY:
+    asked_for = pair.first.data.window.rate is not None
+    if pair.base not in (_LATENCY if asked_for else ("ttft", "e2e")):
         return
     if not (isinstance(a, Measured) and isinstance(b, Measured)):
         return
     change = b.value - a.value
     if abs(change) > BURSTINESS and change * pair.difference > 0:
-        text = _told(pair, (a.value, b.value), "variation (CV) of the gaps between sent requests")
-        yield Why("arrivals", text + _notes("arrivals", *(m for m in pair.both if m.data.window.arrival == "constant")))
+        what = "variation (CV) of the gaps between sent requests"
+        if not asked_for:
+            what = f"requests that come together wait for each other; {what}"
+        text = _told(pair, (a.value, b.value), what)
+        constant = [m for m in pair.both if asked_for and m.data.window.arrival == "constant"]
+        yield Why("arrivals", text + _notes("arrivals", *constant))
 
 
 def _sent_rate(pair: Pair) -> Iterator[Why]:
@@ -288,9 +294,19 @@ def _apart(pair: Pair) -> float | None:
 
 
 def _unsteady(pair: Pair) -> Iterator[Why]:
-    slow = _slower(pair)
-    if slow is not None and slow.result.steady_state.steady is False:
-        yield Why("not_steady", f"the stage of {_name(slow)} was {slow.result.steady_state.message}")
+    """Without the part of a stage that was not steady the two are closer to each other."""
+    if pair.base not in (*_LATENCY, *_THROUGHPUT):
+        return
+    # gaps are counted over the whole window; they change as the time per token does
+    name = pair.metric.name.replace("itl.", "tpot.")
+    for m, other in (pair.both, pair.both[::-1]):
+        if m.settled is None:
+            continue
+        whole, settled, theirs = (value_of(x, name) for x in (m.metrics, m.settled, other.metrics))
+        if not (isinstance(whole, Measured) and isinstance(settled, Measured) and isinstance(theirs, Measured)):
+            continue
+        if abs(settled.value - theirs.value) <= (1 - SHARE) * abs(whole.value - theirs.value):
+            yield Why("not_steady", f"the stage of {_name(m)} was {m.result.steady_state.message}")
 
 
 def _drift(pair: Pair) -> Iterator[Why]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..domain.records import MISSING
 from ..domain.result import PERCENTILES, Absent, Distribution, Measured, Metrics, Scalar, StageResult
 from . import quantiles
 from .gather import StageData
-from .metrics import View, view
+from .metrics import View, metrics, view
 from .percentiles import BLOCKS, Ecdf, FloatArray, autocorrelated, beyond, block_effect
 
 Limits = Callable[[float], tuple[float, float] | None]
@@ -75,11 +75,22 @@ class Measurement:
     def metrics(self) -> Metrics:
         return self.result.metrics
 
+    @cached_property
+    def settled(self) -> Metrics | None:
+        """Its metrics without the part of the window that was not steady; None where it was, or nobody can tell."""
+        judged = self.result.steady_state
+        if judged.steady is not False or self.view is None:
+            return None
+        sent = self.view.ok["sent"]
+        start = int(sent[round(len(sent) * (judged.truncation or 0.5))])
+        window = replace(self.data.window, start=start)
+        return metrics(view(replace(self.data, window=window), {}))
+
 
 def estimator(m: Measurement, metric: Compared) -> Estimator:
     """The metric of one stage, where it was measured."""
     base, _, level = metric.name.partition(".")
-    value = _value(m.metrics, base, level)
+    value = value_of(m.metrics, metric.name)
     if m.view is None or isinstance(value, Absent):
         return Estimator(value, _none)
     v = m.view
@@ -99,7 +110,9 @@ def _none(_: float) -> None:
     return None
 
 
-def _value(metrics: Metrics, base: str, level: str) -> Scalar:
+def value_of(metrics: Metrics, name: str) -> Scalar:
+    """A metric by its name of :data:`COMPARED`."""
+    base, _, level = name.partition(".")
     found = getattr(metrics, base)
     if base in ("input_length", "output_length"):
         achieved: Scalar = found.achieved
