@@ -4,9 +4,8 @@ The model computes on one core. Where other programs want that core, too, their 
 the server's own CPU clock is read all the time, and the records' times are also told on that clock: as somebody always
 waits for an answer, the server would compute without a pause on an idle machine, and both clocks would be the same.
 
-Which levels are fitted matters: with 3 held out, a batch of 3 is only seen in the moments in which the fourth user's
-next request comes in, and its step, for which llama.cpp has another kernel, is taken for longer than it is.
-``--hold-out 3 6 --repeats 0 --folder F`` judges runs that are there once more.
+A machine that is quicker at one level than at the next shows in no clock of the server's, so each level is run several
+times, in turns with the others. ``--hold-out 3 6 --repeats 0 --folder F`` judges runs that are there once more.
 """
 
 from __future__ import annotations
@@ -186,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> bool:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--requests", type=int, default=18, help="of a level, and 6 more for each of its users")
     parser.add_argument(
-        "--repeats", type=int, default=1, help="runs of each level; medians count; 0: use what is there"
+        "--repeats", type=int, default=3, help="runs of each level, in turns; medians count; 0: use what is there"
     )
     parser.add_argument(
         "--hold-out", type=int, nargs=2, choices=LEVELS, default=HELD_OUT, help="levels to predict; 2 6 by default"

@@ -115,6 +115,23 @@ def test_steps_that_no_roofline_has_get_knots_and_what_precedes_the_queue_is_tol
     assert loaded.cost.decode_knots
 
 
+class _InBlocks(StepCost):
+    """Prompts are computed in blocks, of which the last one is as slow as a whole one: no model of ours has that."""
+
+    def step(self, load: StepLoad) -> float:
+        return super().step(load) + (0.08 if load.prefill_tokens % 64 > 32 else 0.0)
+
+
+@pytest.mark.parametrize("users", [(1, 3, 4, 8), (1, 2, 4, 8)])
+def test_a_batch_that_was_never_the_whole_load_is_not_taken_for_the_prompts_beside_it(users: tuple[int, ...]) -> None:
+    """Two sequences decode alone only until the third user's next prompt comes, whose time the model cannot know."""
+    knots = ((1, 0.025), (2, 0.054), (3, 0.09), (4, 0.079))
+    truth = _InBlocks(CPU.fixed, CPU.weights, CPU.token, CPU.sequence, CPU.context, CPU.pair, decode_knots=knots)
+    levels = [served_level(n, truth, CPU_LIMITS, seconds=60, noise=0.05) for n in users]
+    found = dict(fit(levels, CPU_LIMITS.max_num_batched_tokens).cost.decode_knots)
+    assert found == {n: pytest.approx(seconds, rel=0.03) for n, seconds in knots}
+
+
 def test_a_knot_that_was_hardly_seen_leaves_the_roofline() -> None:
     truth = replace(CPU, decode_knots=((1, 0.033), (2, 0.065), (3, 0.099), (4, 0.084)))
     levels = [served_level(users, truth, CPU_LIMITS, seconds=s) for users, s in ((1, 30), (2, 30), (4, 1))]

@@ -5,8 +5,10 @@ step times, so they are linear in the coefficients once it is said up to how man
 weights (the knee): non-negative least squares of relative errors, for the knee that leaves the least error.
 
 Where the steps that only decode were seen often enough with every number of sequences, knots of their time are fitted,
-too, and kept if they explain clearly more than the roofline alone. Requests that come to an idle server show what
-happens to them before they are queued.
+too, and kept if they explain clearly more than the roofline alone. In a request's sum a number of sequences that was
+never the whole load comes only beside others, most of all beside the prompt that brings the missing one, and least
+squares trade one for the other; so here each of these steps is an observation, too. Requests that come to an idle
+server show what happens to them before they are queued.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ KNOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 
 GOOD = 1e-4
 """Loss of a roofline that needs no knots: errors of 1.4 %."""
 
-LEAST_STEPS = 30
+LEAST_STEPS = 20
 """Decode steps that each knot needs."""
 
 GAIN = 0.15
@@ -79,32 +81,40 @@ def fit(levels: Sequence[Level], max_num_batched_tokens: int) -> Fitted:
             advice="measure a server that sends tokens as they are made, with answers of some tens of tokens",
         )
     steps = [observed_steps(level, max_num_batched_tokens) for level in levels]
-    roofline, loss = _best(levels, steps, ())
+    roofline, loss = _best(levels, steps, (), singly=False)
     knots = _knots(steps) if loss > GOOD else ()
     if knots:
-        bent, less = _best(levels, steps, knots)
+        _, loss = _best(levels, steps, (), singly=True)
+        bent, less = _best(levels, steps, knots, singly=True)
         if less < (1 - GAIN) * loss:
             return bent
     return roofline
 
 
-def _best(levels: Sequence[Level], steps: Sequence[Steps], knots: Sequence[int]) -> tuple[Fitted, float]:
+def _best(
+    levels: Sequence[Level], steps: Sequence[Steps], knots: Sequence[int], *, singly: bool
+) -> tuple[Fitted, float]:
     """The best fit with these knots, and its loss."""
 
+    def solve(knee: float) -> tuple[FloatArray, float]:
+        seen = _observe(levels, steps, knee, knots, singly=singly)
+        values = _solve(seen)
+        return values, _mean_loss(seen.features @ values, seen)
+
     def loss(knee: float) -> float:
-        seen = _observe(levels, steps, knee, knots)
-        return _mean_loss(seen.features @ _solve(seen), seen)
+        return solve(knee)[1]
 
     best = int(np.argmin([loss(knee) for knee in KNEES]))
     around = (KNEES[max(best - 1, 0)], KNEES[min(best + 1, len(KNEES) - 1)])
     near = minimize_scalar(loss, bounds=around, method="bounded", options={"maxiter": 20})
     knee = float(near.x) if near.fun < loss(KNEES[best]) else KNEES[best]
-    values = _solve(_observe(levels, steps, knee, knots)).tolist()
+    found, least = solve(knee)
+    values = found.tolist()
     fixed, token, sequence, context, pair, overhead = values[:ROOFLINE]
     # A step that takes no time would never end; the least is far below what any clock of a client sees.
     times = tuple((n, max(v, 1e-7)) for n, v in zip(knots, values[ROOFLINE:], strict=True))
     cost = StepCost(max(fixed, 1e-7), token * knee, token, sequence, context, pair, decode_knots=times)
-    return Fitted(cost, overhead), loss(knee)
+    return Fitted(cost, overhead), least
 
 
 def _knots(steps: Sequence[Steps]) -> Sequence[int]:
@@ -122,13 +132,27 @@ def _hats(seqs: FloatArray, knots: Sequence[int]) -> FloatArray:
     return np.stack([np.interp(seqs, knots, unit) for unit in np.eye(len(knots))], axis=1)
 
 
-def _observe(levels: Sequence[Level], steps: Sequence[Steps], knee: float, knots: Sequence[int]) -> Observations:
+def _observe(
+    levels: Sequence[Level], steps: Sequence[Steps], knee: float, knots: Sequence[int], *, singly: bool
+) -> Observations:
+    """What the requests of these levels saw; ``singly``: and what each step took that only decodes."""
     groups = Counter(level.label for level in levels)
-    parts = [_of_level(level, seen, _features(seen, knee, knots)) for level, seen in zip(levels, steps, strict=True)]
-    weight = [np.full(len(y), 1 / len(y) / groups[x.label]) for x, (_, y) in zip(levels, parts, strict=True)]
+    parts, weights = [], []
+    for level, seen in zip(levels, steps, strict=True):
+        features = _features(seen, knee, knots)
+        for part in (_of_level(level, seen, features), *([_of_steps(seen, features)] if singly else [])):
+            parts.append(part)
+            weights.append(np.full(len(part[1]), 1 / max(len(part[1]), 1) / groups[level.label]))
     return Observations(
-        np.concatenate([f for f, _ in parts]), np.concatenate([y for _, y in parts]), np.concatenate(weight)
+        np.concatenate([f for f, _ in parts]), np.concatenate([y for _, y in parts]), np.concatenate(weights)
     )
+
+
+def _of_steps(steps: Steps, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Features and measured times of the steps that only decode, one by one."""
+    took = steps.end - steps.begin
+    alone = (steps.prefill == 0) & (steps.seqs > 0) & np.isfinite(took) & (took > 0)
+    return features[alone], took[alone]
 
 
 def _features(steps: Steps, knee: float, knots: Sequence[int]) -> FloatArray:
