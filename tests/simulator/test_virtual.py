@@ -87,6 +87,27 @@ def test_a_replica_is_sent_what_it_has_not_whatever_others_have() -> None:
     assert waits[0] > waits[1] > whole > waits[2]
 
 
+def test_a_request_that_counts_tokens_has_no_fate_and_takes_none() -> None:
+    """On both clocks alike: over HTTP clients send some before the load, and the load's requests fail as without."""
+
+    def statuses(counting: int) -> list[int]:
+        config = SimulatorTargetConfig(failures={"http_500_rate": 0.5})
+        loop, profile = VirtualLoop(), load_profile(config)
+        cluster, replies = Cluster(config, profile, loop), list[Reply]()
+        plain = {"model": profile.model, "chat": False}
+        asks = [Ask(cluster.reader.made(k, 20), **plain, max_tokens=1, streaming=False) for k in range(counting)]
+        asks += [Ask(cluster.reader.made(k, 20), **plain, max_tokens=4, streaming=False) for k in range(20)]
+        for ask in asks:
+            cluster.send(ask, replies.append)
+            while loop.run(1000):
+                pass
+        assert [r.status for r in replies[:counting]] == [200] * counting
+        return [r.status for r in replies[counting:]]
+
+    assert statuses(9) == statuses(0)
+    assert set(statuses(0)) == {200, 500}
+
+
 def test_requests_whose_cache_is_coming_wait_at_their_replica() -> None:
     """Prompts that are done in one step spread over the replicas that decode, and who leaves meanwhile is forgotten."""
     rules = {"prefill_replicas": 1, "transfer_latency": 1.0}

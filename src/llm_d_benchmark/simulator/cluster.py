@@ -45,6 +45,7 @@ class Ask:
     ignore_eos: bool = False
     session: str | None = None
     answer_seed: int | None = None
+    streaming: bool = True
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class Cluster:
             self._refuse(404 if ask.model != self.profile.model else 400, done)
             return None
         number = next(self._numbers)
-        fate = self._fates.of(number)
+        fate = self._fates.next(limit, streaming=ask.streaming)
         if fate.http_429 or fate.http_500:
             self._refuse(429 if fate.http_429 else 500, done)
             return None

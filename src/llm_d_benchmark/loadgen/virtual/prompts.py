@@ -22,6 +22,7 @@ class Dialogue:
     def __init__(self, session: Session, stage: Stage, params: Mapping[str, Any], reader: TokenReader) -> None:
         self._session = session
         self._chat = stage.endpoint == "chat"
+        self._streaming = stage.streaming
         self._params = params
         self._reader = reader
         self._messages: list[tuple[str, Tokens]] = []
@@ -48,6 +49,7 @@ class Dialogue:
             ignore_eos=bool(asked.get("ignore_eos")),
             session=str(self._session.session_id),
             answer_seed=self._seed + turn if turn + 1 < len(self._session.turns) else None,
+            streaming=self._streaming,
         )
 
     def answered(self, turn: int, tokens: int) -> None:

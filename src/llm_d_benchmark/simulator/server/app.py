@@ -54,15 +54,12 @@ class Service:
         self.vocabulary = Vocabulary(self.tokenizer)
         self._hash = BlockHasher(config.block_size) if config.enable_prefix_caching else None
         self.numbers = count()
-        self._fates, self._drawn = Fates(config), count()
+        self._fates = Fates(config)
         self.created = int(time.time())
 
     def fate(self, ask: Ask) -> Fate:
-        """What becomes of the next request. One of a single token without streaming is left alone: so clients count
-        the tokens of prompts before the load."""
-        if ask.max_tokens == 1 and not ask.stream:
-            return Fate()
-        return self._fates.of(next(self._drawn))
+        """What becomes of the next request."""
+        return self._fates.next(ask.max_tokens, streaming=ask.stream)
 
     def output(self, ask: Ask, fate: Fate, number: int) -> tuple[int, str, Sequence[str] | None]:
         """Tokens of the answer, why it ends, and its texts where a stop string cuts it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -33,6 +34,9 @@ class Fate:
 class Fates:
     """The n-th request of a server (from 0) has the same fate under the same configuration.
 
+    One of a single token without streaming is left alone, and is not counted: so clients count the tokens of prompts
+    before the load.
+
     Raises:
         ConfigError: the file of ``output_length`` cannot be read.
     """
@@ -44,13 +48,15 @@ class Fates:
         self._seed = config.seed
         self._length: Length | None = config.output_length
         self._nothing = Fate()
+        self._numbers = count()
         if config.output_length is not None and config.output_length.path is not None:
             _check_file(config.output_length.path)
 
-    def of(self, number: int) -> Fate:
-        if not self._bounds[-1] and self._length is None:
+    def next(self, max_tokens: int, *, streaming: bool) -> Fate:
+        """What becomes of the next request."""
+        if (max_tokens == 1 and not streaming) or (not self._bounds[-1] and self._length is None):
             return self._nothing
-        rng = np.random.default_rng((self._seed, _FATES, number))
+        rng = np.random.default_rng((self._seed, _FATES, next(self._numbers)))
         at = rng.random()
         a, b, c, d = (at < bound for bound in self._bounds)
         length = None if self._length is None else draw(self._length, rng)
