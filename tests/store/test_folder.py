@@ -86,12 +86,16 @@ async def test_secrets_are_not_written(tmp_path: Path) -> None:
     secret = 's3cret"\\välue'
     writer = RunWriter.create(tmp_path, name="t", config_yaml=f"k: {secret}", manifest={"c": secret}, secrets=[secret])
     writer.event(Event(EventType.LOG, 1, {"line": f"Bearer {secret}"}))
+    failed = make_records(2, error=f"no such key: {secret}")
+    await writer.append(Records.concat([failed, make_records(1, error="refused"), make_records(1)]))
     writer.log_dir.mkdir()
     (writer.log_dir / "server.log").write_text(f"first\ngot {secret}\nlast\n")
     await writer.close("ok")
     for path in writer.path.rglob("*"):
         assert path.is_dir() or not re.search("s3cret|lue", path.read_text(errors="replace")), path
     assert (writer.log_dir / "server.log").read_text() == "first\ngot ***\nlast\n"
+    (part,) = RunFolder.open(writer.path).parts()
+    assert part.labels("error").to_list() == ["no such key: ***", "no such key: ***", "refused", None]
 
 
 def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:

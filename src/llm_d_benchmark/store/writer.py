@@ -23,7 +23,7 @@ import psutil
 
 from ..domain.errors import StoreError
 from ..domain.events import Event
-from ..domain.records import Records
+from ..domain.records import Labels, Records
 from ..domain.samples import Samples
 from .files import digest, redact_file, redacted, remedy, write_text
 from .parquet import write_records
@@ -131,12 +131,20 @@ class RunWriter:
                 waiting = self._waiting[:count]
                 part = self.path / "records" / f"part-{self._part:05}.parquet"
                 await asyncio.get_running_loop().run_in_executor(
-                    self._thread, lambda: write_records(Records.concat(waiting), part)
+                    self._thread, lambda: write_records(self._told(Records.concat(waiting)), part)
                 )
                 # only now: what could not be written is tried again by the next flush
                 self._part += 1
                 del self._waiting[:count]
                 self._since = time.monotonic()
+
+    def _told(self, records: Records) -> Records:
+        """Without secrets where a server or a program says in its own words what went wrong."""
+        errors = records.labels("error")
+        if all(redacted(name, self._secrets) == name for name in errors.names):
+            return records
+        said = (None if e is None else redacted(e, self._secrets) for e in errors.to_list())
+        return Records({**records.columns, "error": Labels.from_list(said)})
 
     async def append_samples(self, samples: Samples) -> None:
         """Keep samples; a part is written when there are many, or the oldest is some seconds old.
