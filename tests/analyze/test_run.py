@@ -52,6 +52,14 @@ def test_one_request_by_hand() -> None:
     assert value(m.concurrency) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("status", "end"), [("ok", 0.3), ("cancelled", 0.32)])
+def test_tokens_of_a_stream_without_chunks_are_spread_from_the_first_to_the_last(status: str, end: float) -> None:
+    """Half of them are inside, also where the end is not."""
+    row = by_hand(chunk_times=[], status=status, end=START + round(end * S))
+    m = analyze(run_input([Records.from_rows([row])], stage_events(0.2))).stages[0].metrics
+    assert value(m.output_tokens_per_second) == pytest.approx(5 / 2 / 0.2)
+
+
 def test_a_sound_run_is_ok_and_its_identities_hold() -> None:
     result = analyze(run_input([make_records(400, rate=20, failed=0)], stage_events(20, rate=20)))
     assert result.status == "ok"

@@ -149,15 +149,21 @@ def _count_gaps(rows: Records, data: StageData) -> None:
 
 
 def _tokens_inside(rows: Records, chunks: IntArray, window: StageWindow) -> FloatArray:
-    """Output tokens of each request inside the window: of a stream by its chunks, else all at its end."""
+    """Output tokens of each request inside the window: of a stream by its chunks, or evenly from its first token to its
+    last where a tool kept only those; else all at its end."""
     counted = rows.ints("output_tokens")
     total = np.where(counted == MISSING, chunks, counted).astype(float)
     sent, last, end = rows.ints("sent"), rows.ints("last_token"), rows.ints("end")
-    streamed = rows.bools("streaming") & (chunks > 0)
+    first = rows.ints("first_token")
+    spread = rows.bools("streaming") & (chunks == 0) & (first != MISSING) & (last > first)
+    streamed = spread | (rows.bools("streaming") & (chunks > 0))
     whole = streamed & (sent >= window.start) & (last != MISSING) & (last < window.end)
     whole |= ~streamed & (end >= window.start) & (end < window.end)
     inside = np.where(whole, total, 0.0)
-    touches = streamed & ~whole & (sent < window.end) & ((last == MISSING) | (last >= window.start))
+    part = np.minimum(last, window.end) - np.maximum(first, window.start)
+    some = spread & ~whole & (part > 0)
+    inside[some] = (total * part)[some] / (last - first)[some]
+    touches = streamed & ~spread & ~whole & (sent < window.end) & ((last == MISSING) | (last >= window.start))
     index = np.flatnonzero(touches)
     if len(index):
         inside[index] = total[index] * _share_inside(rows, index, window)

@@ -173,6 +173,8 @@ def test_failures_and_what_was_never_sent(tmp_path: Path) -> None:
     assert stage.counts == {"sent": 3, "succeeded": 1, "failed": 1, "cancelled": 1}
     assert stage.records.labels("error_class").counts() == {"http_5xx": 1}
     assert (stage.records.ints("end") != MISSING).all()
+    stopped = stage.records.where(stage.records.labels("status").is_("cancelled"))
+    assert stopped.ints("output_tokens").tolist() == [cut["output_tokens"]], "what came of it was served, too"
 
 
 def report_of(succeeded: int, failed: int = 0, *, kept: int = 4) -> dict[str, Any]:

@@ -228,6 +228,9 @@ def _rows(benchmark: _Benchmark, asked: tuple[int | None, int | None], *, open_l
                 row["output_tokens"] = _whole(request.output_tokens)
                 row["cached_tokens"] = _whole(request.cached_tokens)
                 row["input_source"] = row["output_source"] = source
+            elif status is Status.CANCELLED:
+                row["output_tokens"] = _whole(request.output_tokens)  # those that came before it was stopped
+                row["output_source"] = source
             elif status is Status.FAILED:
                 message = request.info.error or ""
                 status_code = _STATUS.search(message)
