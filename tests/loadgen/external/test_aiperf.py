@@ -291,6 +291,34 @@ def test_its_own_warm_up_and_cancelled_requests(sample: Path) -> None:
     assert {"warmup_left_out", "inconsistent_data"} <= {f.code for f in result.findings}
 
 
+def test_a_request_that_it_cancelled_is_no_failure_of_the_server(sample: Path) -> None:
+    """It gives it a status that no server sent, and stamps it at its end."""
+
+    def cancelled(line: dict[str, Any]) -> None:
+        where = line["metadata"]
+        if not line["metrics"]:
+            where["was_cancelled"] = True
+            where["request_start_ns"] = where["credit_issued_ns"] + 118_000_000
+            where["request_end_ns"] = where["request_start_ns"] + 117_000_000
+            line["error"] = {"code": 499, "type": "RequestCancellationError", "message": "0.100s after being sent"}
+
+    edit(sample, cancelled)
+    result = TOOL.parse(sample)
+    (stage,) = result.stages
+    assert stage.counts == {"sent": 10, "succeeded": 8, "failed": 0, "cancelled": 2}
+    assert not result.findings, "its summary counts them as errors, which contradicts nothing"
+    assert stage.records is not None
+    found = stage.records.where(stage.records.labels("status").is_("cancelled"))
+    issued = [
+        line["metadata"]["credit_issued_ns"]
+        for line in map(json.loads, (sample / "profile_export.jsonl").read_text().splitlines())
+        if line["metadata"]["was_cancelled"]
+    ]
+    assert sorted(found.ints("sent").tolist()) == sorted(issued)
+    assert set((found.ints("end") - found.ints("sent")).tolist()) == {117_000_000}
+    assert set(found.ints("ready").tolist()) == {MISSING}, "the client was not late"
+
+
 def test_where_every_request_failed_there_is_no_summary(sample: Path) -> None:
     (sample / "profile_export_aiperf.json").unlink()
     result = TOOL.parse(sample)

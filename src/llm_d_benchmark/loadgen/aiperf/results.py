@@ -105,7 +105,7 @@ def parse(path: Path) -> NativeResult:
     figures = _aggregates(told)
     if records is None:
         figures = _by_server_counts(figures, told, findings)
-    own = _counts(told)
+    own = _counts(told, records)
     findings += inconsistencies(records, figures, own, where=TOOL)
     if not told.get("is_complete", True) or told.get("was_cancelled"):
         findings.append(plan.warning("incomplete", "aiperf says that the run was cancelled or is not complete"))
@@ -198,11 +198,11 @@ def _row(line: _Line, streaming: bool, open_loop: bool) -> Row:
         "streaming": streaming,
     }
     row |= _tokens("input", metrics.usage_prompt_tokens, metrics.input_sequence_length)
+    if where.was_cancelled:
+        return row | _cancelled(where)
     if line.error is not None:
         kind = line.error.type
         return row | failure(kind, line.error.message, line.error.code)
-    if where.was_cancelled:
-        return row | {"status": Status.CANCELLED}
     row |= {"status": Status.OK, "http_status": 200}
     row |= _tokens("output", metrics.usage_completion_tokens, metrics.output_sequence_length)
     row["cached_tokens"] = _int(metrics.usage_prompt_cache_read_tokens)
@@ -216,6 +216,14 @@ def _row(line: _Line, streaming: bool, open_loop: bool) -> Row:
     if len(chunks) == 1 and latency is not None:
         row["last_token"] = start + round(latency)
     return row | {"end": max(row["end"], row["last_token"])}  # both were rounded
+
+
+def _cancelled(where: _Metadata) -> Row:
+    """Its error (499) comes from no server. It stamps the request when it ends: its times are one duration too late."""
+    start, issued = where.request_start_ns, where.credit_issued_ns
+    sent = start if issued is None else issued
+    span = (where.request_end_ns or start) - start
+    return {"status": Status.CANCELLED, "sent": sent, "end": sent + max(0, span), "connect": None, "ready": None}
 
 
 def _ns(value: _Value | None) -> float | None:
@@ -252,11 +260,13 @@ def _recounted(metrics: _Metrics) -> bool:
 # --- its own figures ---
 
 
-def _counts(told: Mapping[str, Any]) -> dict[str, int]:
+def _counts(told: Mapping[str, Any], records: Records | None) -> dict[str, int]:
+    """Its own counts; it has no word for cancelled requests, and counts them among its errors."""
     if "request_count" not in told:
         return {}
-    succeeded, failed = (round(mapping(told.get(n)).get("avg") or 0) for n in ("request_count", "error_request_count"))
-    return {"sent": succeeded + failed, "succeeded": succeeded, "failed": failed}
+    succeeded, errors = (round(mapping(told.get(n)).get("avg") or 0) for n in ("request_count", "error_request_count"))
+    cancelled = 0 if records is None else int(records.labels("status").is_(Status.CANCELLED).sum())
+    return {"sent": succeeded + errors, "succeeded": succeeded, "failed": errors - cancelled}
 
 
 def _aggregates(told: Mapping[str, Any]) -> dict[str, Scalar]:
