@@ -209,6 +209,22 @@ def test_aiperf_configuration_and_options(tmp_path: Path) -> None:
     assert loaded.origins["spec.benchmark.load_generators.0.config.streaming"] == "aiperf's default"
 
 
+@pytest.mark.parametrize(
+    ("extra", "sent"),
+    [
+        ('["min_tokens:5", "temperature:0.5", "stop:null", "seed:-3"]',
+         {"min_tokens": 5, "temperature": 0.5, "stop": None, "seed": -3}),
+        ('"ignore_eos:True, user:007,best_of:1e3"', {"ignore_eos": True, "user": "007", "best_of": "1e3"}),
+        ("""'{"top_k": 5, "stop": ["a:b"]}'""", {"top_k": 5, "stop": ["a:b"]}),
+        ('{top_k: 5, user: "5"}', {"top_k": 5, "user": "5"}),
+        ("[guided_choice:a:b, {top_p: 0.5}]", {"guided_choice": "a:b", "top_p": 0.5}),
+    ],
+)  # fmt: skip
+def test_extra_inputs_have_the_kinds_that_aiperf_gives_them(tmp_path: Path, extra: str, sent: dict[str, Any]) -> None:
+    loaded = load_text(tmp_path, f"url: http://h:1\nextra-inputs: {extra}\n", load_generator="aiperf")
+    assert said(loaded)["parameters"] == sent
+
+
 def test_vllm_bench_options() -> None:
     assert said(example("vllm-bench-config")) == {
         "endpoint": "completions", "seed": 42, "parameters": {"ignore_eos": True}, "output_length": fixed(16),
@@ -294,6 +310,8 @@ def test_a_flag_wins_over_the_server_of_the_file(tmp_path: Path) -> None:
         ("inference-perf", "load: 3\n", r"a\.yaml:1: 'load' is a mapping"),
         ("fmperf", "NUM_USERS: many\n", r"a\.yaml:1: users: 'many' is no number"),
         ("fmperf", "DURATION: 3s\nNUM_USER: 3\n", r"a\.yaml:2: unknown key 'NUM_USER'; did you mean 'NUM_USERS'"),
+        ("aiperf", "extra-inputs: temperature\n", r"a\.yaml:1: extra_inputs: 'temperature' is no key:value"),
+        ("aiperf", "extra-inputs: '{a'\n", r"a\.yaml:1: extra_inputs: '\{a' is no JSON"),
         ("aiperf", "request-count: 2.5\n", r"a\.yaml:1: num_requests: 2\.5 is no whole number"),
         ("vllm-bench", "model: m\nrequest-rate: inf\n", r"a\.yaml:2: an endless request rate"),
         ("vllm-bench", "concurency: 4\n", r"a\.yaml:1: unknown key 'concurency'; did you mean 'concurrency'"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from itertools import chain
 
 from ...config.foreign.own import (
     LOADS,
@@ -16,7 +19,7 @@ from ...config.foreign.own import (
     stages,
     whole,
 )
-from ...config.tree import Node
+from ...config.tree import Node, tree_of
 from ...domain.errors import ConfigError
 
 FOLDER = "results go into the run folder"
@@ -209,9 +212,35 @@ def _options(own: Own, file: Section) -> None:
         own.drop(name, file.take(name), "it is always so here")
     extra = file.take("extra_inputs")
     if extra is not None:
-        pairs = [str(e.value).partition(":") for e in entries(extra)] if not extra.is_mapping else []
-        values = {k: Node({"true": True, "false": False}.get(v, v), extra.origin) for k, _, v in pairs}
-        own.common["parameters"] = extra if extra.is_mapping else Node(values, extra.origin)
+        own.common["parameters"] = Node(dict(_extra_inputs(extra)), extra.origin)
+
+
+def _extra_inputs(node: Node) -> Iterator[tuple[str, Node]]:
+    """A mapping, ``key:value,key:value``, JSON, or a list of these."""
+    if node.is_mapping:
+        yield from node.value.items()
+    elif node.is_list:
+        yield from chain.from_iterable(map(_extra_inputs, node.value))
+    elif str(node.value).startswith("{"):
+        try:
+            yield from tree_of(json.loads(node.value), node.origin).value.items()
+        except ValueError:
+            raise ConfigError(f"{node.origin}: extra_inputs: '{node.value}' is no JSON") from None
+    else:
+        for pair in entries(node):
+            key, colon, text = str(pair.value).partition(":")
+            if not colon:
+                raise ConfigError(f"{pair.origin}: extra_inputs: '{pair.plain()}' is no key:value")
+            yield key.strip(), Node(_scalar(text.strip()), pair.origin)
+
+
+def _scalar(text: str) -> bool | int | float | str | None:
+    """A value as aiperf reads it. YAML would not do: 007, 1_000 and yes are text."""
+    if (word := text.lower()) in ("true", "false", "none", "null"):
+        return {"true": True, "false": False}.get(word)
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?(\d+\.\d*|\.\d+)", text) else text
 
 
 OWN_FILE = OwnFile(KEYS, read, within={"benchmark": BENCHMARK}, dashes=True)
