@@ -68,7 +68,14 @@ headers = {{**plan["headers"], **json.loads(os.environ.pop("{HEADERS_ENV}", "{{}
 endpoint = Endpoint(**plan["endpoint"], api_key=os.environ.get("OPENAI_API_KEY", "none"), default_headers=headers)
 endpoint._client.chat.completions  # imported at its first use, which would be a part of the first request
 runner = Runner(endpoint, tokenizer=Uncounted(), output_path="{OUTPUT}")
-asyncio.run(runner.run(payload={{"messages": []}}, run_name="run", **plan["run"]))
+
+
+async def run():
+    await runner.run(payload={{"messages": []}}, run_name="run", **plan["run"])
+    os._exit(0)  # all is saved; after an interrupt its users are threads that would go on, and be waited for
+
+
+asyncio.run(run())
 '''
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tests.support.openai_server import Captured, OpenAIServer
 
 API_KEY = "sk-not-for-any-file"
 LIMIT_S = 120.0
+INTERRUPTED_S = 5.0
 
 
 def stage_of(config: LoadConfig, index: int = 0, endpoint: str = "completions") -> Stage:
@@ -65,9 +68,16 @@ def installed_or_skip(adapter: Adapter) -> Environment:
 
 
 def run_live(
-    adapter: Adapter, folder: Path, settings: Mapping[str, Any], behaviour: str | Callable[[int], str] = "ok"
+    adapter: Adapter,
+    folder: Path,
+    settings: Mapping[str, Any],
+    behaviour: str | Callable[[int], str] = "ok",
+    headers: Mapping[str, Any] | None = None,
+    interrupt_after: int | None = None,
 ) -> tuple[Records, list[Captured], Any]:
     """Run the tool against a server of 20 ms to the first token and 5 ms between tokens.
+
+    ``interrupt_after``: SIGINT as soon as the server has seen so many requests, of which it has to end at once.
 
     Returns:
         the records of its only stage, what the server saw, and the parsed result.
@@ -77,24 +87,35 @@ def run_live(
     with OpenAIServer(ttft=0.02, itl=0.005, behaviour=behaviour, api_key=API_KEY, tokenize=None) as server:
         stage = tool_stage(
             adapter, folder, settings, url=server.url, environment=environment, tokenizer=tokenizer,
-            api_key=Secret(API_KEY),
+            api_key=Secret(API_KEY), headers=headers or {},
         )  # fmt: skip
         for invocation in adapter.invocations(stage):
             for name, text in invocation.files.items():
                 (folder / name).write_text(text)
             env = {k: v for k, v in {**os.environ, **invocation.env}.items() if v is not None}
-            done = subprocess.run(
-                list(invocation.argv), cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
-            )
-            (folder / "log").write_text(done.stdout + done.stderr)
-            assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        seen = [r for r in server.requests if r.method == "POST" and r.path.endswith("completions")]
+            command = list(invocation.argv)
+            with (folder / "log").open("w") as log:
+                tool = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+            try:
+                if interrupt_after is not None:
+                    while len(_inference(server)) < interrupt_after and tool.poll() is None:
+                        time.sleep(0.01)
+                    tool.send_signal(signal.SIGINT)
+                code = tool.wait(LIMIT_S if interrupt_after is None else INTERRUPTED_S)
+            finally:
+                tool.kill()
+            assert code == 0, (folder / "log").read_text()[-3000:]
+        seen = _inference(server)
     result = adapter.parse(folder)
     assert len(result.stages) == 1
     records = result.stages[0].records
     assert records is not None
     assert not [f for f in folder.rglob("*") if f.is_file() and API_KEY.encode() in f.read_bytes()]
     return records, seen, result
+
+
+def _inference(server: OpenAIServer) -> list[Captured]:
+    return [r for r in list(server.requests) if r.method == "POST" and r.path.endswith("completions")]
 
 
 def matched(records: Records, seen: list[Captured], *, clock: int) -> tuple[npt.NDArray[np.float64], ...]:

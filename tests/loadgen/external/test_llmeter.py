@@ -170,3 +170,11 @@ def test_it_measures_what_the_server_knows(tmp_path: Path, failing: bool) -> Non
     ttft, tpot, true_ttft, true_tpot = matched(records, seen, clock=clock)
     assert 0 < ttft.min() - true_ttft.min() < 0.03, "it makes its request within its own ttft"
     assert abs(np.median(tpot) - np.median(true_tpot)) < 0.001
+
+
+@pytest.mark.generators
+def test_an_interrupt_ends_its_load_and_keeps_what_there_is(tmp_path: Path) -> None:
+    settings = {"concurrency": 2, "duration": 60, "input_length": 64, "output_length": 16}
+    records, seen, _ = run_live(TOOL, tmp_path, settings, interrupt_after=20)
+    assert 15 < records.labels("status").counts()["ok"] <= len(seen) < 30
+    assert set(records.labels("status").to_list()) == {"ok"}
