@@ -18,7 +18,7 @@ from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
-from llm_d_benchmark.loadgen.aiperf.generator import SECRET, AIPerf
+from llm_d_benchmark.loadgen.aiperf.generator import SECRET, TEXT, AIPerf
 
 from .live import API_KEY, assert_true, run_live, tool_stage
 
@@ -121,8 +121,10 @@ def test_secrets_go_by_the_environment_alone(tmp_path: Path) -> None:
     sent = config["benchmark"]["endpoint"]["headers"]
     assert sent["X-Team"] == "a"
     for name, value in (("Authorization", f"Bearer {API_KEY}"), ("X-Key", "hidden")):
-        assert sent[name].startswith("${" + SECRET)
-        assert invocation.env[sent[name].strip("${}")] == value
+        variable, rest = sent[name].removeprefix("${").split("}", 1)
+        assert variable.startswith(SECRET)
+        assert invocation.env[variable] == value
+        assert rest == TEXT, "a value that is one variable alone becomes a number: 000123 would be 123"
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -370,7 +372,11 @@ def test_a_line_cut_off_at_the_end_is_left_out(sample: Path) -> None:
 def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     """Every fifth request fails; what the tool tells is what the server did."""
     settings = {"concurrency": 4, "num_requests": 40, "input_length": 32, "output_length": 8, "seed": 7}
-    records, seen, result = run_live(TOOL, tmp_path, settings, lambda n: "http_500" if n % 5 == 4 else "ok")
+    digits = {"X-Tenant": Secret("000123")}
+    records, seen, result = run_live(
+        TOOL, tmp_path, settings, lambda n: "http_500" if n % 5 == 4 else "ok", headers=digits
+    )
+    assert {{k.lower(): v for k, v in r.headers.items()}["x-tenant"] for r in seen} == {"000123"}
     assert len(seen) == len(records) == 40
     assert records.labels("status").counts() == {"ok": 32, "failed": 8}
     assert records.labels("error_class").counts() == {"http_5xx": 8}

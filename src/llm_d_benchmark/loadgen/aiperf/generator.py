@@ -30,6 +30,8 @@ CONFIG = "aiperf.yaml"
 TRACE = "trace.jsonl"
 ARTIFACTS = "artifacts"
 SECRET = "LLM_D_BENCHMARK_TOOL_SECRET_"
+TEXT = "${LLM_D_BENCHMARK_TOOL_EMPTY:}"
+"""Nothing, after a variable: aiperf makes a number of a value that is one variable and looks like one."""
 MAX_ENTRIES = 10_000
 """Different prompts that it is told to make at most; it makes them before it starts."""
 PER_SLOT_S = 10
@@ -111,7 +113,7 @@ def native_config(tool: ToolStage) -> dict[str, Any]:
     """The stage as aiperf's configuration file."""
     config, endpoint = tool.config, tool.endpoint
     headers: dict[str, str] = plan.plain_headers(endpoint)
-    headers |= {name: f"${{{SECRET}{i}}}" for i, (name, _) in enumerate(_secrets(tool))}
+    headers |= {name: f"${{{SECRET}{i}}}{TEXT}" for i, (name, _) in enumerate(_secrets(tool))}
     benchmark: dict[str, Any] = {
         "models": endpoint.model,
         "endpoint": {
