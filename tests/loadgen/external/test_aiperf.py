@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from llm_d_benchmark.domain.events import Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.result import Measured
 from llm_d_benchmark.loadgen.aiperf.generator import SECRET, TEXT, AIPerf
+from tests.support.openai_server import CHAT_OVERHEAD
 
 from .live import API_KEY, assert_true, run_live, tool_stage
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "aiperf"
 TOOL = AIPerf()
+UNIFORM = {"distribution": "uniform", "min": 3, "max": 5}
+BOUNDED = {"distribution": "normal", "mean": 30, "std_dev": 5, "max": 50}
 
 
 def native(folder: Path, settings: dict[str, Any], **more: Any) -> tuple[dict[str, Any], Any]:
@@ -88,28 +92,44 @@ def test_loads(tmp_path: Path, settings: dict[str, Any], expected: dict[str, Any
     assert {k: phase.get(k) for k in expected} == expected
 
 
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [
-        ({"distribution": "normal", "mean": 30, "std_dev": 5, "max": 50}, {"mean": 30, "stddev": 5, "max": 50}),
-        ({"distribution": "lognormal", "mean": 100, "std_dev": 100}, {"mean": 100, "median": 70.710678}),
-    ],
-)
-def test_lengths(tmp_path: Path, length: dict[str, Any], expected: dict[str, Any]) -> None:
-    config, _ = native(tmp_path, {"concurrency": 1, "num_requests": 1, "input_length": length})
-    assert config["benchmark"]["datasets"][0]["prompts"]["isl"] == expected
+def rows(invocation: Any) -> list[dict[str, Any]]:
+    """The requests whose lengths it is told."""
+    return [json.loads(line) for line in invocation.files["trace.jsonl"].splitlines()]
 
 
-def test_lengths_of_a_file_keep_their_weights(tmp_path: Path) -> None:
-    (tmp_path / "lengths").write_text("5\n9\n5\n")
-    length = {"distribution": "file", "path": str(tmp_path / "lengths")}
-    uniform = {"distribution": "uniform", "min": 3, "max": 5}
-    config, _ = native(
-        tmp_path, {"concurrency": 1, "num_requests": 1, "input_length": length, "output_length": uniform}
-    )
-    prompts = config["benchmark"]["datasets"][0]["prompts"]
-    assert prompts["isl"]["points"] == [{"value": 5, "weight": 2.0}, {"value": 9, "weight": 1.0}]
-    assert [p["value"] for p in prompts["osl"]["points"]] == [3, 4, 5]
+def test_a_normal_length_it_draws_itself(tmp_path: Path) -> None:
+    length = {"distribution": "normal", "mean": 30, "std_dev": 5}
+    config, invocation = native(tmp_path, {"concurrency": 1, "num_requests": 1, "input_length": length})
+    assert config["benchmark"]["datasets"][0]["prompts"]["isl"] == {"mean": 30, "stddev": 5}
+    assert list(invocation.files) == ["aiperf.yaml"]
+
+
+def test_lengths_that_it_would_replace_by_their_mean_are_drawn_for_it(tmp_path: Path) -> None:
+    (tmp_path / "lengths").write_text("5\n900\n5\n")
+    lengths: list[dict[str, Any]] = [
+        {"distribution": "lognormal", "mean": 60, "std_dev": 60},
+        {"distribution": "uniform", "min": 5, "max": 25},
+        {"distribution": "normal", "mean": 30, "std_dev": 30, "min": 20, "max": 40},
+        {"distribution": "file", "path": str(tmp_path / "lengths")},
+    ]
+    for given, asked in pairwise([*lengths, lengths[0]]):
+        settings = {"concurrency": 2, "num_requests": 300, "input_length": given, "output_length": asked}
+        config, invocation = native(tmp_path, settings)
+        assert config["benchmark"]["datasets"][0]["format"] == "mooncake_trace"
+        assert config["benchmark"]["phases"][0] == {
+            "name": "profiling", "type": "concurrency", "concurrency": 2, "requests": 300,
+        }  # fmt: skip
+        drawn = rows(invocation)
+        assert len(drawn) == 300
+        for key, length in (("input_length", given), ("output_length", asked)):
+            found = {row[key] for row in drawn}
+            if length["distribution"] == "file":
+                assert found == {5, 900}
+            else:
+                assert len(found) > 10
+                assert length.get("min", 1) <= min(found) < max(found) <= length.get("max", np.inf)
+        assert rows(native(tmp_path, settings)[1]) == drawn
+        assert rows(native(tmp_path, {**settings, "seed": 7})[1]) != drawn
 
 
 def test_secrets_go_by_the_environment_alone(tmp_path: Path) -> None:
@@ -166,8 +186,7 @@ def test_a_trace_is_handed_on_as_times_and_lengths(tmp_path: Path) -> None:
     config, invocation = native(tmp_path, settings)
     assert config["benchmark"]["datasets"][0]["format"] == "mooncake_trace"
     assert config["benchmark"]["phases"][0]["type"] == "fixed_schedule"
-    rows = [json.loads(line) for line in invocation.files["trace.jsonl"].splitlines()]
-    assert rows == [
+    assert rows(invocation) == [
         {"timestamp": 0.0, "input_length": 20, "output_length": 3},
         {"timestamp": 1000.0, "input_length": 30, "output_length": 4},
     ]
@@ -187,13 +206,16 @@ def test_limits_of_goodput(tmp_path: Path) -> None:
         ({"arrival": {"type": "ramp", "from": 1, "to": 5}}, "arrival_unsupported", Severity.ERROR),
         ({"workload": {"type": "dataset", "path": "x"}}, "workload_unsupported", Severity.ERROR),
         ({"workload": {"type": "trace", "path": "x.csv"}}, "trace_without_its_times", Severity.ERROR),
+        ({"workload": {"type": "conversation", "turns": UNIFORM}}, "length_unsupported", Severity.ERROR),
+        ({"workload": {"type": "shared_prefix", "question_length": UNIFORM}}, "length_unsupported", Severity.ERROR),
+        ({"workload": {"type": "shared_prefix"}, "output_length": BOUNDED}, "length_unsupported", Severity.ERROR),
         ({"retries": {"max": 2}}, "key_without_effect", Severity.WARNING),
         ({"concurrency": 5, "duration": 60}, "prompts_repeat", Severity.INFO),
     ],
 )
 def test_what_it_cannot_do_is_said(settings: dict[str, Any], code: str, severity: Severity) -> None:
     assert codes(settings)[code] is severity
-    assert code not in codes({"concurrency": 1, "num_requests": 5})
+    assert code not in codes({"concurrency": 1, "num_requests": 5, "input_length": UNIFORM, "output_length": BOUNDED})
 
 
 def test_a_result_of_the_tool(sample: Path) -> None:
@@ -383,3 +405,18 @@ def test_the_real_tool_with_failures(tmp_path: Path) -> None:
     assert_true(records, seen, clock=time.time_ns() - time.monotonic_ns())
     assert set(records.ints("output_tokens").tolist()) == {8, MISSING}
     assert "tokens_recounted" not in {f.code for f in result.findings}
+
+
+@pytest.mark.generators
+def test_the_real_tool_with_lengths_drawn_for_it(tmp_path: Path) -> None:
+    lengths = {
+        "input_length": {"distribution": "uniform", "min": 20, "max": 40},
+        "output_length": {"distribution": "normal", "mean": 6, "std_dev": 5, "min": 4, "max": 8},
+    }
+    records, seen, _ = run_live(TOOL, tmp_path, {"concurrency": 3, "num_requests": 60, **lengths, "seed": 7})
+    told = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    assert sorted(r["output_length"] for r in told) == sorted(json.loads(r.raw)["max_tokens"] for r in seen)
+    given = sorted(row["input_length"] + CHAT_OVERHEAD for row in told)
+    assert given == sorted(r.prompt_tokens for r in seen)
+    assert len({r.raw for r in seen}) == len(records) == 60
+    assert set(records.ints("output_tokens").tolist()) == {4, 5, 6, 7, 8}

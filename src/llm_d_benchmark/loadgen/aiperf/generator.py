@@ -15,14 +15,15 @@ from ...config.load import Length, LoadConfig
 from ...domain.events import Finding
 from ...domain.schedule import Stage
 from ...workload.conversation import ConversationOptions
-from ...workload.lengths import lengths_of_file
+from ...workload.lengths import draw
+from ...workload.seeds import Streams, Use
 from ...workload.shared_prefix import SharedPrefixOptions
 from ...workload.synthetic import SyntheticOptions
 from ..external import plan
 from ..external.api import Invocation, NativeResult, Requirement, ToolStage
 from ..external.generator import ExternalLoadGenerator
 from ..external.plan import common_findings, merged, tool_keys
-from ..external.trace import Row, trace_findings, trace_rows
+from ..external.trace import trace_findings, trace_rows
 from . import results
 from .own_file import OWN_FILE
 
@@ -36,7 +37,6 @@ MAX_ENTRIES = 10_000
 """Different prompts that it is told to make at most; it makes them before it starts."""
 PER_SLOT_S = 10
 GRACE_S = 600.0
-POINTS = 1_000
 _SLO = {"ttft": "time_to_first_token", "tpot": "inter_token_latency", "e2e": "request_latency"}
 _PHASES = {"constant": "constant", "poisson": "poisson", "gamma": "gamma", "trace": "fixed_schedule"}
 
@@ -70,8 +70,8 @@ class AIPerf(ExternalLoadGenerator):
             env |= plan.tls_environment(stage.endpoint, self.name)
         program = str(stage.environment.bin / "aiperf")
         files = {CONFIG: yaml.safe_dump(config, sort_keys=False)}
-        if plan.workload_type(stage.config) == "trace":
-            files[TRACE] = _trace_file(trace_rows(stage.config, stage.stage))
+        if _rows_given(stage.config):
+            files[TRACE] = _rows(stage)
         return [Invocation([program, "profile", "--config", CONFIG], env, files)]
 
     def parse(self, path: Path) -> NativeResult:
@@ -99,6 +99,11 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
         yield plan.info(
             "prefixes_drawn", f"{name} draws a prefix for every prompt: groups are only about equally often"
         )
+    if kind in ("shared_prefix", "conversation"):
+        lost = [name for name, length in _lengths(config).items() if not _made(length)]
+        if lost:
+            text = f"{name} draws lengths of a {kind} that are fixed or normal without bounds: not {', '.join(lost)}"
+            yield plan.error("length_unsupported", text, "give those, or use the native generator")
     if any(s.closed_loop and s.num_requests is None for s in plan.loads_of(config)):
         yield plan.info("prompts_repeat", f"{name} makes at most {MAX_ENTRIES} different prompts for a loop by time")
     yield plan.info("failures_without_end", f"{name} does not tell when a failed request ended: taken as when it began")
@@ -170,53 +175,68 @@ def _entries(stage: Stage) -> int:
     return max(1, min(requests, MAX_ENTRIES))
 
 
+def _lengths(config: LoadConfig) -> dict[str, Length]:
+    """Of prompts, of answers, then what else the workload draws."""
+    kind = plan.workload_type(config)
+    if kind == "shared_prefix":
+        shared = plan.options(SharedPrefixOptions, config)
+        return {"question_length": shared.question_length, "output_length": shared.output_length}
+    if kind == "conversation":
+        talk = plan.options(ConversationOptions, config)
+        return {"input_length": talk.input_length, "output_length": talk.output_length, "turns": talk.turns}
+    made = plan.options(SyntheticOptions, config)
+    return {"input_length": made.input_length, "output_length": made.output_length}
+
+
+def _made(length: Length) -> bool:
+    """Whether aiperf draws it. Of other distributions it takes the mean alone, and it knows no bounds."""
+    return plan.normal(length) is not None and length.min is length.max is None
+
+
+def _rows_given(config: LoadConfig) -> bool:
+    """Whether it is told each request's lengths: of a trace, and of single requests whose lengths it would not draw."""
+    kind = plan.workload_type(config)
+    return kind == "trace" or (kind == "synthetic" and not all(map(_made, _lengths(config).values())))
+
+
 def _dataset(tool: ToolStage) -> dict[str, Any]:
     config, kind = tool.config, plan.workload_type(tool.config)
-    if kind == "trace":
+    if _rows_given(config):
         return {"name": "main", "type": "file", "format": "mooncake_trace", "path": TRACE}
     out: dict[str, Any] = {"name": "main", "type": "synthetic", "entries": _entries(tool.stage)}
     if kind == "shared_prefix":
         shared = plan.options(SharedPrefixOptions, config)
-        lengths = (shared.question_length, shared.output_length)
         out["prefixPrompts"] = {"poolSize": shared.groups, "length": shared.prefix_length.value}
     elif kind == "conversation":
         talk = plan.options(ConversationOptions, config)
-        lengths = (talk.input_length, talk.output_length)
-        out["turns"] = distribution(talk.turns)
+        out["turns"] = _distribution(talk.turns)
         if talk.system_length:
             out["prefixPrompts"] = {"sharedSystemLength": talk.system_length}
         if talk.think_time:
             out["turnDelay"] = talk.think_time * 1e3
+    return out | {"prompts": dict(zip(("isl", "osl"), map(_distribution, _lengths(config).values()), strict=False))}
+
+
+def _rows(tool: ToolStage) -> str:
+    """The requests in Mooncake's form, in ms; without times of their own they are taken in order, over and over."""
+    if plan.workload_type(tool.config) == "trace":
+        timed = trace_rows(tool.config, tool.stage)
+        rows = [
+            {"timestamp": round(offset * 1e3, 3), "input_length": given, "output_length": asked}
+            for offset, given, asked in timed
+        ]
     else:
-        made = plan.options(SyntheticOptions, config)
-        lengths = (made.input_length, made.output_length)
-    return out | {"prompts": dict(zip(("isl", "osl"), map(distribution, lengths), strict=True))}
+        streams = Streams(plan.seed_of(tool.config, tool.stage), Use.LENGTH)
+        lengths = _lengths(tool.config)
+        rows = [
+            {name: draw(length, rng) for name, length in lengths.items()}
+            for rng in map(streams.at, range(_entries(tool.stage)))
+        ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def _trace_file(rows: Sequence[Row]) -> str:
-    """The trace in Mooncake's form, in ms."""
-    lines = [
-        json.dumps({"timestamp": round(offset * 1e3, 3), "input_length": given, "output_length": asked})
-        for offset, given, asked in rows
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def distribution(length: Length) -> dict[str, Any]:
-    """Its form of a length."""
-    bounds = {k: v for k, v in (("min", length.min), ("max", length.max)) if v is not None}
+def _distribution(length: Length) -> dict[str, Any]:
+    """Its form of a length that it draws."""
     if length.distribution == "fixed":
         return {"value": length.value}
-    if length.distribution == "normal":
-        return {"mean": length.mean, "stddev": length.std_dev, **bounds}
-    if length.distribution == "lognormal":
-        mean, sd = length.mean or 1.0, length.std_dev or 0.0
-        return {"mean": mean, "median": round(mean / math.sqrt(1 + (sd / mean) ** 2), 6), **bounds}
-    if length.distribution == "uniform":
-        low, high = length.min or 1, length.max or 1
-        step = max(1, math.ceil((high - low + 1) / POINTS))
-        return {"points": [{"value": v, "weight": 1.0} for v in range(low, high + 1, step)]}
-    counted: dict[int, int] = {}
-    for value in lengths_of_file(length.path or ""):
-        counted[value] = counted.get(value, 0) + 1
-    return {"points": [{"value": v, "weight": float(n)} for v, n in sorted(counted.items())], **bounds}
+    return {"mean": length.mean, "stddev": length.std_dev}
