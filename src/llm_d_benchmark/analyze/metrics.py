@@ -270,7 +270,7 @@ def _lengths(ok: Table, side: str) -> Lengths:
     known = got[got != MISSING]
     achieved: Scalar = Measured(float(known.mean()), "tokens") if len(known) else none
     if not both.any():
-        why = Absent("no length was asked for" if len(known) else none.absent)
+        why = Absent("what was asked of each request is not known" if len(known) else none.absent)
         return Lengths(why, achieved, why, source)
     wanted, achieved_mean = float(asked[both].mean()), float(got[both].mean())
     deviation: Scalar = Absent("a length of zero was asked for")

@@ -34,6 +34,24 @@ def draw(length: Length, rng: np.random.Generator) -> int:
     return int(min(max(round(value), low), high))
 
 
+def moments(length: Length) -> tuple[float, float] | None:
+    """Mean and standard deviation of what is drawn; None where the bounds cut off so much that it matters how."""
+    match length.distribution:
+        case "fixed":
+            return float(length.value or 1), 0.0
+        case "uniform":
+            low, high = length.min or 1, length.max or 1
+            return (low + high) / 2, math.sqrt(((high - low + 1) ** 2 - 1) / 12)
+        case "file":
+            lengths = np.asarray(lengths_of_file(length.path or ""))
+            within = ((length.min or 1) <= lengths) & (lengths <= (length.max or math.inf))
+            return (float(lengths.mean()), float(lengths.std())) if within.all() else None
+    mean, sd = length.mean or 1.0, length.std_dev or 0.0
+    low_enough = 1 if length.distribution == "lognormal" else mean - 2 * sd
+    whole = (length.min or 1) <= low_enough and mean + 3 * sd <= (length.max or math.inf)
+    return (mean, sd) if whole else None
+
+
 def lognormal_parameters(mean: float, std_dev: float) -> tuple[float, float]:
     """mu and sigma of the lognormal with this mean and standard deviation: sigma^2 = ln(1 + sd^2/mean^2)."""
     variance = math.log1p((std_dev / mean) ** 2)

@@ -18,12 +18,14 @@ from llm_d_benchmark.config.load import Length, LoadConfig
 from llm_d_benchmark.domain.endpoint import Endpoint, Secret
 from llm_d_benchmark.domain.errors import GeneratorError
 from llm_d_benchmark.domain.events import EventType, Severity
+from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
 from llm_d_benchmark.loadgen.external import generator, process
 from llm_d_benchmark.loadgen.external.api import NativeStage
 from llm_d_benchmark.loadgen.external.guard import MARK
 from llm_d_benchmark.loadgen.external.plan import options, shorter, without_template
-from llm_d_benchmark.loadgen.external.stage import other_load
+from llm_d_benchmark.loadgen.external.rows import to_records
+from llm_d_benchmark.loadgen.external.stage import other_load, with_lengths
 from llm_d_benchmark.workload.replay import STAGE_IDS
 from llm_d_benchmark.workload.synthetic import SyntheticOptions
 from tests.loadgen.external.tools import FakeTool
@@ -372,6 +374,43 @@ def test_what_a_chat_template_adds_is_not_asked_of_the_tool(tmp_path: Path, endp
     ran = run(tmp_path, closed(), settings=settings, template_tokens=7)
     assert json.loads((tmp_path / "stage-0" / "plan.json").read_text())["input"] == told
     assert set(ran.records.ints("input_asked").tolist()) == {100}
+
+
+@pytest.mark.parametrize(
+    ("settings", "native", "asked"),
+    [
+        ({"output_length": 60}, {}, 60),
+        ({"workload": {"type": "synthetic", "output_length": 60}}, {"gap_ns": 60_000_000}, 60),
+        ({"output_length": 60}, {"output": 9}, MISSING),
+    ],
+)
+def test_the_length_asked_for_is_known_where_the_tool_keeps_none_and_was_asked(
+    tmp_path: Path, settings: dict[str, Any], native: dict[str, Any], asked: int
+) -> None:
+    """What is under ``native`` can ask the tool for another one."""
+    ran = run(tmp_path, closed(), settings=settings, native=native)
+    assert set(ran.records.ints("output_asked").tolist()) == {asked}
+    assert set(ran.records.ints("input_asked").tolist()) == {256}, "which it keeps itself"
+
+
+@pytest.mark.parametrize(
+    ("requests", "sd", "asked"),
+    [(10, 0, 20), (10, 8, MISSING), (1000, 8, 20), (10, 2, 20)],
+    ids=["fixed", "few may be so far off by chance", "many are not", "nor are they so far off"],
+)
+def test_the_mean_of_a_distribution_is_asked_for_where_chance_does_not_explain_what_came(
+    requests: int, sd: float, asked: int
+) -> None:
+    """Of 20 tokens on average 16 came."""
+    rows = [{"sent": n, "status": "ok", "output_tokens": 16} for n in range(requests)]
+    found = with_lengths(to_records(rows), {"output": Length(distribution="normal", mean=20, std_dev=sd)})
+    assert set(found.ints("output_asked").tolist()) == {asked}
+    small = with_lengths(to_records(rows), {"output": Length(distribution="uniform", min=1, max=2)})
+    assert small.ints("output_asked").mean() == 1.5
+    cut = Length(distribution="normal", mean=20, std_dev=sd, min=20)
+    assert set(with_lengths(to_records(rows), {"output": cut}).ints("output_asked").tolist()) == {
+        20 if sd == 0 else MISSING
+    }, "every tool cuts in its own way"
 
 
 def test_every_form_of_length_is_shortened() -> None:

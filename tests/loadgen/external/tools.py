@@ -69,9 +69,10 @@ class FakeTool(ExternalLoadGenerator):
         return list(common_findings(self.name, config, arrivals_taken={"constant"}))
 
     def invocations(self, stage: ToolStage) -> Sequence[Invocation]:
-        made = options(SyntheticOptions, stage.config).input_length
+        made = options(SyntheticOptions, stage.config)
         plan = {
-            "input": made.value,
+            "input": made.input_length.value,
+            "output": made.output_length.value,
             "requests": stage.stage.num_requests or 10,
             "gap_ns": 50_000_000,
             "length_ns": 100_000_000,

@@ -7,24 +7,44 @@ import math
 import mmap
 import shlex
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...config.load import LoadConfig
+from ...config.load import Length, LoadConfig
 from ...domain.errors import GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
+from ...workload.synthetic import SyntheticOptions
 from ..api import LoadJob
 from ..native.outcome import OutcomeMeter
 from .api import Adapter, Environment, Invocation, NativeResult, NativeStage, ToolStage
 from .environments import locate, not_there
 from .files import disk
-from .plan import ENVIRONMENT, TIME_LIMIT, own_time_limit, without_template
+from .plan import (
+    ENVIRONMENT,
+    TIME_LIMIT,
+    options,
+    own_time_limit,
+    tool_keys,
+    with_length,
+    without_template,
+    workload_type,
+)
 from .process import ToolProcess, log_tail, redact, secrets_of
 from .reading import read
-from .stage import as_observed, batches, interval_events, numbered, other_load, share, times_of, with_template
+from .stage import (
+    as_observed,
+    batches,
+    interval_events,
+    numbered,
+    other_load,
+    share,
+    times_of,
+    with_lengths,
+    with_template,
+)
 from .tokenizer import tokenizer_folder
 
 POLL_S = 0.1
@@ -113,6 +133,7 @@ class _StageRun:
         self.log = self.folder / f"{adapter.name}.log"
         self.hide = secrets_of(job.endpoint)
         self.outcome: StageOutcome | None = None
+        self._asked: Mapping[str, Length] = {}
         self._ended = _Ended()
 
     async def items(self) -> AsyncIterator[Records | Event]:
@@ -174,6 +195,7 @@ class _StageRun:
             tokenizer=tokenizer,
             goodput=self.job.goodput,
         )
+        self._asked = await asyncio.to_thread(lengths_asked, self.adapter, tool_stage)
         deadline = time.monotonic() + time_limit(self.stage, self.job)
         for invocation in self.adapter.invocations(tool_stage):
             with disk(f"{self.folder} cannot be written"):
@@ -278,12 +300,33 @@ class _StageRun:
     def _join(self, native: NativeResult) -> tuple[Records, dict[str, object] | None, tuple[int, int] | None]:
         """The records of all that the tool ran in this stage, what it says of itself, and its window."""
         parts = [s.records for s in native.stages if s.records is not None]
-        found = with_template(Records.concat(parts), self.template)
+        found = with_template(with_lengths(Records.concat(parts), self._asked), self.template)
         records = numbered(found, self.stage, self.job.shard, self.job.endpoint.model)
         if len(native.stages) != 1:
             return records, None, None
         only: NativeStage = native.stages[0]
         return records, only.told(self.environment.version), only.window
+
+
+def lengths_asked(adapter: Adapter, tool: ToolStage) -> dict[str, Length]:
+    """The lengths of synthetic prompts (``input``) and answers (``output``) that the tool is really asked for.
+
+    Its own keys under ``native`` may ask for others: then the length that is configured does not change its commands.
+    """
+    if workload_type(tool.config) != "synthetic":
+        return {}
+    made = options(SyntheticOptions, tool.config)
+    found = {"input": made.input_length, "output": made.output_length}
+    if not tool_keys(tool.config):
+        return found
+    commands = list(adapter.invocations(tool))
+
+    def heard(side: str, length: Length) -> bool:
+        other = Length(value=1 if length.value != 1 else 2)
+        asked = replace(tool, config=with_length(tool.config, f"{side}_length", other))
+        return list(adapter.invocations(asked)) != commands
+
+    return {side: length for side, length in found.items() if heard(side, length)}
 
 
 def scrub(folder: Path, hide: Sequence[str]) -> None:

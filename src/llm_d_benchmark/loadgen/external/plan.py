@@ -284,8 +284,13 @@ def without_template(config: LoadConfig, tokens: int) -> LoadConfig:
     length = options(SyntheticOptions, config).input_length
     if length.distribution == "file":
         return config
-    workload = {k: v for k, v in config.workload.items() if k != "input_length"}
-    return config.model_copy(update={"input_length": shorter(length, tokens), "workload": workload})
+    return with_length(config, "input_length", shorter(length, tokens))
+
+
+def with_length(config: LoadConfig, key: str, length: Length) -> LoadConfig:
+    """The configuration with another length of its synthetic workload, wherever it was given."""
+    workload = {k: v for k, v in config.workload.items() if k != key}
+    return config.model_copy(update={key: length, "workload": workload})
 
 
 def shorter(length: Length, tokens: int) -> Length:

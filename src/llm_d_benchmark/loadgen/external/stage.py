@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...config.load import Length
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import MISSING, IntArray, Labels, Records, Status
 from ...domain.schedule import Load, Shard, Stage
+from ...workload.lengths import moments
 from ...workload.replay import STAGE_IDS
 from ..native.outcome import StageTimes
 from .api import NativeStage
@@ -20,6 +22,11 @@ _S = 1_000_000_000
 BATCH = 50_000
 ENOUGH = 0.9
 """Part of the requests or of the time asked for below which a stage counts as cut short."""
+
+CHANCE = 4.0
+"""Standard errors that chance does not reach."""
+AS_ASKED = 0.05
+"""Part of a length by which its mean may be off for the run to be as asked for."""
 
 
 def share(stage: Stage, shard: Shard) -> Stage:
@@ -57,6 +64,27 @@ def numbered(records: Records, stage: Stage, shard: Shard, model: str | None) ->
         assert isinstance(asked, Labels)
         if (asked.codes < 0).all():
             columns["model"] = Labels(np.zeros(n, np.int32), (model,))
+    return Records(columns)
+
+
+def with_lengths(records: Records, asked: Mapping[str, Length]) -> Records:
+    """The records with the lengths that the tool was asked for, by side, where it does not keep them itself.
+
+    Of a distribution the mean stands for what was asked of every request. It is left open where chance alone can take
+    the mean of so few requests as far from it as was found, and further than anybody would call as asked for.
+    """
+    columns = dict(records.columns)
+    good = records.labels("status").is_(Status.OK)
+    for side, length in asked.items():
+        told, got, known = records.ints(f"{side}_asked"), records.ints(f"{side}_tokens"), moments(length)
+        got = got[good & (got != MISSING)]
+        if known is None or not len(got):
+            continue
+        mean, sd = known
+        chance = CHANCE * sd / math.sqrt(len(got))
+        if chance <= max(AS_ASKED * mean, abs(float(got.mean()) - mean)):
+            whole = np.diff(np.rint(mean * np.arange(len(told) + 1))).astype(np.int64)  # whose mean is that one
+            columns[f"{side}_asked"] = np.where(told == MISSING, whole, told)
     return Records(columns)
 
 
