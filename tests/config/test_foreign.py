@@ -65,6 +65,7 @@ def test_fmperf_variables() -> None:
         "output_length": fixed(16),
         "duration": 30.0,
         "stages": [{"concurrency": n} for n in (1, 4, 16)],
+        "parameters": {"ignore_eos": True},
         "native": {"frac_greedy": 1.0, "sample_size": 20, "backoff": "1s", "grace_period": "5s"},
     }
     assert target(loaded) == ("http://localhost:8000", None)
@@ -87,6 +88,7 @@ def test_guidellm_scenario() -> None:
     loaded = example("guidellm-config")
     assert said(loaded) == {
         "endpoint": "completions", "seed": 42, "duration": 30.0, "output_length": fixed(16),
+        "parameters": {"ignore_eos": True},
         "input_length": {"distribution": "normal", "mean": 64.0, "std_dev": 8.0},
         "stages": [{"concurrency": n} for n in (1, 4, 16)],
     }  # fmt: skip
@@ -97,7 +99,7 @@ def test_guidellm_flat_form(tmp_path: Path) -> None:
     text = "target: http://h:1\nrate_type: constant\nrate: [2, 4]\nmax_seconds: 20\nprocessor: /tok\n"
     loaded = load_text(tmp_path, text + "data: prompt_tokens=64,output_tokens=16\n", load_generator="guidellm")
     assert said(loaded) == {
-        "duration": 20.0, "input_length": fixed(64), "output_length": fixed(16),
+        "duration": 20.0, "input_length": fixed(64), "output_length": fixed(16), "parameters": {"ignore_eos": True},
         "stages": [{"request_rate": r, "arrival": {}} for r in (2.0, 4.0)], "native": {"tokenizer": {"model": "/tok"}},
     }  # fmt: skip
 
@@ -108,6 +110,7 @@ def test_guidellm_s_ramp_warm_up_and_cool_down(tmp_path: Path) -> None:
     text += "rampup_duration: 10, warmup: 5, cooldown: {mode: duration, percent: 0.1}}\n"
     assert said(load_text(tmp_path, text, load_generator="guidellm")) == {
         "concurrency": 8, "ramp": 10.0, "duration": 31.0, "warmup": 5.0, "cooldown": 4.0,
+        "parameters": {"ignore_eos": True},
         **{k: said(load_text(tmp_path, text, load_generator="guidellm"))[k] for k in ("input_length", "output_length")},
     }  # fmt: skip
     flat = "target: http://h:1\nprofile: constant\nrate: 2\nmax_seconds: 20\nwarmup_percent: 0.1\n"
@@ -168,6 +171,11 @@ def test_an_aiperf_configuration_of_benchmark_alone(tmp_path: Path) -> None:
         ("inference-perf", "data: {input_distribution: {type: lognormal, mean: 64, std_dev: 9, min: 8, max: 99}}\n", {
             "input_length": {"distribution": "lognormal", "mean": 64.0, "std_dev": 9.0, "min": 8, "max": 99},
         }),
+        ("inference-perf", "load: {stages: [{rate: 5, duration: 30}]}\nserver: {ignore_eos: false}\n", {
+            "parameters": {"ignore_eos": False},
+        }),
+        ("inference-perf", "load: {stages: [{rate: 5, duration: 30}]}\n", {"parameters": {"ignore_eos": True}}),
+        ("guidellm", "profile: {kind: synchronous}\n", {"parameters": {"ignore_eos": True}}),
         ("vllm-bench", "host: h\nmax-concurrency: 8\n", {
             "concurrency": 8, "num_requests": 1000, "input_length": fixed(1024), "output_length": fixed(128),
         }),
@@ -237,7 +245,7 @@ def test_other_keys_of_the_tool_are_passed_on(tmp_path: Path) -> None:
     text = "load: {type: concurrent, interval: 2, stages: [{num_requests: 8, concurrency_level: 2}]}\nmetrics: {a: 1}\n"
     loaded = load_text(tmp_path, text, load_generator="inference-perf")
     assert said(loaded) == {
-        "concurrency": 2, "num_requests": 8, "streaming": False,
+        "concurrency": 2, "num_requests": 8, "streaming": False, "parameters": {"ignore_eos": True},
         "native": {"load": {"interval": 2}, "metrics": {"a": 1}},
         **{k: said(loaded)[k] for k in ("input_length", "output_length")},
     }  # fmt: skip

@@ -55,6 +55,7 @@ def test_a_stage_as_its_variables_and_sample_requests(tmp_path: Path) -> None:
         assert one["config"]["in_tokens"] == len(one["request"]["prompt"])
         assert one["request"]["max_tokens"] == one["config"]["out_tokens"] == 7
         assert one["request"]["stream_options"]["continuous_usage_stats"] is True
+        assert one["request"]["ignore_eos"] is False
         assert (one["request"]["top_p"], one["request"]["temperature"]) == (0.9, 0.0)
         assert len(one["expected"]) > 7
     assert made(tmp_path, settings)[0] == requests, "the same seed, the same prompts"

@@ -57,7 +57,7 @@ def test_a_closed_loop(tmp_path: Path) -> None:
     assert backend["stream"] is False
     assert backend["timeout"] == 33
     assert backend["follow_redirects"] is False
-    assert backend["extras"] == {"body": {"temperature": 0.5}}
+    assert backend["extras"] == {"body": {"ignore_eos": False, "temperature": 0.5}}
     assert spec["seed"]["value"] == 42
     assert spec["metrics"]["sample_size"] == 0, "texts of prompts and responses would be in its report"
     assert invocation.env["GUIDELLM__MAX_WORKER_PROCESSES"] == "3"
@@ -92,6 +92,13 @@ def test_what_it_cannot_do_refuses_the_run() -> None:
     assert codes({"workload": {"type": "conversation"}})["workload_unsupported"] is Severity.ERROR
     assert codes({"retries": {"max": 2}})["key_without_effect"] is Severity.WARNING
     assert codes({"concurrency": 2}) == {"no_chunk_times": Severity.INFO}
+
+
+def test_answers_end_where_the_model_ends_them_unless_asked_otherwise(tmp_path: Path) -> None:
+    """By itself it asks for ignore_eos wherever there is an output length."""
+    for parameters in ({}, {"ignore_eos": False}, {"ignore_eos": True}):
+        made, _ = scenario(tmp_path, {"parameters": parameters})
+        assert made["spec"]["backend"]["extras"]["body"]["ignore_eos"] is parameters.get("ignore_eos", False)
 
 
 def test_its_own_keys_lie_over_ours(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_closed_loop_of_requests(tmp_path: Path) -> None:
     assert config["data"]["input_distribution"] == {"type": "fixed", "mean": 64, "min": 64, "max": 64, "std_dev": 0}
     assert config["data"]["output_distribution"]["mean"] == 128
     assert config["server"] == {
-        "type": "vllm", "model_name": "test-model", "base_url": "http://127.0.0.1:9", "ignore_eos": True,
+        "type": "vllm", "model_name": "test-model", "base_url": "http://127.0.0.1:9", "ignore_eos": False,
     }  # fmt: skip
     assert list(invocation.argv) == ["/env/bin/inference-perf", "-c", "config.yml", "--log-level", "WARNING"]
 
@@ -98,6 +98,11 @@ def test_secrets_go_by_the_environment_alone(tmp_path: Path) -> None:
     assert json.loads(invocation.env[HEADERS_ENV]) == {"X-Key": "k", "Authorization": f"Bearer {API_KEY}"}
     assert API_KEY not in json.dumps([*invocation.argv, *invocation.files.values()])
     assert config["api"]["headers"] == {"X-Team": "a"}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_answers_end_where_the_model_ends_them_unless_asked_otherwise(tmp_path: Path, asked: bool) -> None:
+    assert native(tmp_path, {"parameters": {"ignore_eos": asked}})[0]["server"]["ignore_eos"] is asked
 
 
 def test_native_keys_are_merged_over(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def test_workloads(tmp_path: Path) -> None:
         ({"num_requests": 5, "workload": {"type": "conversation"}}, "workload_unsupported", Severity.ERROR),
         ({"num_requests": 5, "workload": {"type": "dataset", "path": "x.csv"}}, "dataset_unsupported", Severity.ERROR),
         ({"num_requests": 5, "parameters": {"ignore_eos": False}}, "ignore_eos_forced", Severity.WARNING),
+        ({"num_requests": 5}, "ignore_eos_forced", Severity.WARNING),
         ({"num_requests": 5, "workers": 3}, "key_without_effect", Severity.WARNING),
         (
             {"num_requests": 5, "input_length": {"distribution": "normal", "mean": 9, "std_dev": 1}},
@@ -221,7 +222,7 @@ def test_workloads(tmp_path: Path) -> None:
 )
 def test_what_it_cannot_do_is_said(settings: dict[str, Any], code: str, severity: Severity) -> None:
     assert codes(settings)[code] is severity
-    assert code not in codes({"concurrency": 1, "num_requests": 5})
+    assert code not in codes({"concurrency": 1, "num_requests": 5, "parameters": {"ignore_eos": True}})
 
 
 def test_a_result(sample: Path) -> None:

@@ -152,7 +152,7 @@ def sample_requests(stage: ToolStage, own: Mapping[str, Any]) -> list[dict[str, 
         request = {
             "model": stage.endpoint.model,
             "prompt": prompts.at(k).integers(FIRST_ID, LAST_ID, size).tolist(),
-            "ignore_eos": True,
+            "ignore_eos": False,
             "max_tokens": answer,
             "seed": 42,
             "temperature": 0.0 if cold else 1.0,

@@ -21,7 +21,7 @@ def read(file: Section) -> Own:
     Raises:
         ConfigError: a value of the wrong kind.
     """
-    own = Own()
+    own = Own(defaults={"parameters": {"ignore_eos": True}})  # as its own request generator writes them
     inner = file.take("env")
     if inner is not None:
         file.items |= Section("env", inner).items

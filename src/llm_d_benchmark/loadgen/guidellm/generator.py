@@ -197,9 +197,8 @@ def native_spec(tool: ToolStage) -> dict[str, Any]:
     """The stage as the ``spec`` of guidellm's scenario."""
     config, stage, endpoint = tool.config, tool.stage, tool.endpoint
     made = plan.options(SyntheticOptions, config)
-    extras: dict[str, Any] = {}
-    if config.parameters:
-        extras["body"] = dict(config.parameters)
+    # guidellm asks for ignore_eos by itself wherever an output length is asked for.
+    extras: dict[str, Any] = {"body": {"ignore_eos": False, **config.parameters}}
     if plain := plan.plain_headers(endpoint):
         extras["headers"] = plain
     backend = {
@@ -219,7 +218,7 @@ def native_spec(tool: ToolStage) -> dict[str, Any]:
     if stage.load_s is not None:
         constraints.append({"kind": "max_duration", "seconds": stage.load_s})
     return {
-        "backend": backend | ({"extras": extras} if extras else {}),
+        "backend": {**backend, "extras": extras},
         "tokenizer": {"kind": "huggingface_auto", "model": str(tool.tokenizer)},
         "profile": _profile(tool),
         "data": [

@@ -41,7 +41,7 @@ def read(file: Section) -> Own:
     Raises:
         ConfigError: a value of the wrong kind, a load that is not said in common keys.
     """
-    own = Own()
+    own = Own(defaults={"parameters": {"ignore_eos": True}})
     spec = Section("spec", file.take("spec"), file.beside) if "spec" in file.items else file
     spec.items = {k.replace("-", "_"): v for k, v in spec.items.items()}
     flat = isinstance(getattr(spec.items.get("profile"), "value", None), str) or bool(

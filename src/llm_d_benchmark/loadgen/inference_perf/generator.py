@@ -204,7 +204,7 @@ def native_config(tool: ToolStage) -> dict[str, Any]:
             "type": "vllm",
             "model_name": endpoint.model,
             "base_url": endpoint.url,
-            "ignore_eos": bool(config.parameters.get("ignore_eos", True)),
+            "ignore_eos": bool(config.parameters.get("ignore_eos")),
         },
         "tokenizer": {"pretrained_model_name_or_path": str(tool.tokenizer)},
         "report": report,

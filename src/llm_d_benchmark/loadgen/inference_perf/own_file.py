@@ -26,7 +26,7 @@ def read(file: Section) -> Own:
     kind = api.take("type")
     if kind is not None:
         own.common["endpoint"] = Node("chat" if kind.value == "chat" else "completions", kind.origin)
-    own.defaults["streaming"] = False
+    own.defaults |= {"streaming": False, "parameters": {"ignore_eos": True}}
     own.keep(api)
     _server(own, file.section("server"))
     _data(own, file.section("data"))

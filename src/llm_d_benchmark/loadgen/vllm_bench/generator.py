@@ -181,9 +181,11 @@ def _length_findings(config: LoadConfig, kind: str) -> Iterator[Finding]:
             f"{name} spreads input_length and output_length by one and the same ratio",
             "make (max - min) / (max + min) of both equal, or both fixed",
         )
-    if config.parameters.get("ignore_eos") is False:
+    if not config.parameters.get("ignore_eos"):
         yield plan.warning(
-            "ignore_eos_forced", f"{name} has random prompts answered up to the asked length in any case"
+            "ignore_eos_forced",
+            f"{name} has random prompts answered up to the asked length in any case",
+            "set parameters.ignore_eos: true, with which every generator does",
         )
 
 
