@@ -147,7 +147,7 @@ async def test_what_is_no_openai_server_is_said(serve: Serve, mode: str, match: 
     assert "token=x" not in caught.value.message
 
 
-async def test_tls(serve: Serve, tmp_path: Path) -> None:
+async def test_tls(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
@@ -156,6 +156,9 @@ async def test_tls(serve: Serve, tmp_path: Path) -> None:
         await attach(url=url)
     assert "ca_file" in str(caught.value.advice)
     assert (await attach(url=url, ca_file=str(tmp_path / "ca.pem"))).secure
+    monkeypatch.chdir(tmp_path)
+    named = (await attach(url=url, ca_file="ca.pem")).tls.ca_file
+    assert named == str(tmp_path / "ca.pem"), "a tool that runs elsewhere finds it"
     assert (await attach(url=url, verify_tls=False)).model == "tiny"
     with pytest.raises(TargetError, match=r"cannot be read from .*missing\.pem"):
         await attach(url=url, ca_file=str(tmp_path / "missing.pem"))

@@ -13,7 +13,7 @@ from .reported import measured_something, missed
 ADVICE: Mapping[str, str] = MappingProxyType(
     {
         "connect": "check the URL and that the server runs and listens there",
-        "tls": "give the server's CA with spec.target.existing.tls.ca_file, or check its certificate",
+        "tls": "give the server's CA with spec.target.existing.ca_file, or check its certificate",
         "http_4xx": "check the model name, the API key and the request parameters",
         "http_429": "the server limits the rate: lower the load, or raise its limit",
         "http_5xx": "look into the server's log",

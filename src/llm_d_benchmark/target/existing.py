@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from ..config.secrets import resolve_api_key, resolve_headers
@@ -44,6 +45,11 @@ class ExistingTarget:
             model=config.model,
             api_key=resolve_api_key(config.api_key, f"{KEY}.api_key"),
             headers=resolve_headers(config.headers, f"{KEY}.headers"),
-            tls=Tls(config.verify_tls, config.ca_file),
+            tls=_tls(config),
         )
         yield await attach(endpoint, {"type": self.type})
+
+
+def _tls(config: ExistingTargetConfig) -> Tls:
+    # By its whole path, as the tools that read it run in folders of their own.
+    return Tls(config.verify_tls, None if config.ca_file is None else str(Path(config.ca_file).absolute()))

@@ -147,7 +147,7 @@ def tls_environment(endpoint: Endpoint, tool: str) -> dict[str, str]:
     if not endpoint.tls.verify:
         raise ConfigError(
             f"{tool} always verifies the server's certificate",
-            advice="give the server's CA certificate as tls.ca_file",
+            advice="give the server's CA certificate as ca_file",
         )
     return {"SSL_CERT_FILE": endpoint.tls.ca_file} if endpoint.tls.ca_file else {}
 
