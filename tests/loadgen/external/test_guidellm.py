@@ -57,6 +57,7 @@ def test_a_closed_loop(tmp_path: Path) -> None:
     assert backend["stream"] is False
     assert backend["timeout"] == 33
     assert backend["follow_redirects"] is False
+    assert backend["validate_backend"] is False, "an OpenAI server need not have /health"
     assert backend["extras"] == {"body": {"ignore_eos": False, "temperature": 0.5}}
     assert spec["seed"]["value"] == 42
     assert spec["metrics"]["sample_size"] == 0, "texts of prompts and responses would be in its report"

@@ -208,6 +208,7 @@ def native_spec(tool: ToolStage) -> dict[str, Any]:
         "request_format": "/v1/chat/completions" if stage.endpoint == "chat" else "/v1/completions",
         "stream": stage.streaming,
         "verify": endpoint.tls.verify,
+        "validate_backend": False,  # by /health, which not every server has; the set-up has asked it already
         "follow_redirects": False,
         "timeout": config.timeouts.total,
         "timeout_connect": config.timeouts.connect,
