@@ -183,6 +183,16 @@ def test_figures_that_cannot_be_are_flagged(tmp_path: Path, wrong: dict[str, flo
 
 
 @pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("counts", [{"sent": 600, "failed": 9999}, {"sent": 600, "failed": 590, "cancelled": 20}])
+def test_counts_that_cannot_be_are_flagged_and_make_no_others(tmp_path: Path, counts: dict[str, int]) -> None:
+    source = write(tmp_path / "in", {"aggregates": AGGREGATES, "counts": counts})
+    _, result = import_results([("fake", source)], tmp_path / "out")
+    total = result.stages[0].metrics.requests_total
+    assert (total.sent, total.succeeded, total.failed) == (600, 0, counts["failed"])
+    assert any(f.code == "identity" and "sent = succeeded + failed" in f.message for f in result.findings)
+
+
+@pytest.mark.usefixtures("tools")
 def test_several_results_become_one_run(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a", {"n": 60}), write(tmp_path / "b", {"n": 60}, tool="other")
     folder, result = import_results([("auto", a), ("auto", b)], tmp_path / "out")

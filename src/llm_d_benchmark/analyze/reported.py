@@ -71,12 +71,16 @@ def missed(stage: StageResult) -> bool:
 
 
 def counts(told: Mapping[str, Any]) -> RequestCounts | None:
-    """The tool's counts, what they leave out by difference; None where it counts nothing."""
-    known = {k: int(v) for k, v in (told.get("counts") or {}).items() if k in ("sent", *_OUTCOMES)}
+    """The tool's counts, what they leave out by difference; None where it counts nothing.
+
+    Counts that cannot be all true stay as they are told, for the identity of the counts to say so; but nothing is
+    made of them that no number of requests can be.
+    """
+    known = {k: int(v) for k, v in (told.get("counts") or {}).items() if k in ("sent", *_OUTCOMES) and v >= 0}
     if "sent" not in known and "succeeded" not in known:
         return None
     failed, cancelled = known.get("failed", 0), known.get("cancelled", 0)
-    succeeded = known.get("succeeded", known.get("sent", 0) - failed - cancelled)
+    succeeded = known.get("succeeded", max(0, known.get("sent", 0) - failed - cancelled))
     sent = known.get("sent", succeeded + failed + cancelled)
     return RequestCounts(sent, succeeded, failed, cancelled, {"unknown": failed} if failed else {})
 
