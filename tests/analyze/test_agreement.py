@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_d_benchmark.analyze.agreement import judge, mover
 from llm_d_benchmark.analyze.run import analyze
 from llm_d_benchmark.domain.events import Event, EventType
-from llm_d_benchmark.domain.records import Records
+from llm_d_benchmark.domain.records import Ragged, Records
 from llm_d_benchmark.domain.result import Agreement, Difference, Measured, MetricAgreement, RunResult
 from llm_d_benchmark.loadgen.registry import known_of
 
@@ -106,6 +106,39 @@ def test_a_chat_template_explains_longer_prompts_of_the_chat_and_not_shorter_one
             *((name, requests(i, input_tokens=n), {"endpoint": end}) for i, (name, n, end) in enumerate(order))
         )
         assert codes(only(result, "input_length")) == why
+
+
+@pytest.mark.parametrize(
+    ("chat", "asked", "why"),
+    [((65, 60), 32, ["asked"]), ((60, 60), 32, ["asked"]), ((80, 40), 32, ["asked", "endpoint"])],
+)
+def test_a_chat_template_explains_no_more_than_the_lengths_asked_for_leave(
+    chat: tuple[int, int], asked: int, why: list[str]
+) -> None:
+    got, wanted = chat
+    result = ran(
+        ("native", requests(0, input_tokens=got, input_asked=wanted), {"endpoint": "chat"}),
+        ("vllm-bench", requests(1, input_tokens=asked, input_asked=asked), {"endpoint": "completions"}),
+    )
+    assert codes(only(result, "input_length")) == why
+
+
+def joined(records: Records) -> Records:
+    """The same answers with every second chunk in one with the one before."""
+    chunks = records.ragged("chunk_times")
+    halves = Ragged.from_lists([chunks.row(i)[::2] for i in range(len(chunks))])
+    return Records(dict(records.columns) | {"chunk_times": halves})
+
+
+@pytest.mark.parametrize(("chunks", "why"), [(True, ["chunks"]), (False, [])])
+def test_fewer_chunks_for_each_token_explain_longer_gaps_and_shorter_answers_do_not(
+    chunks: bool, why: list[str]
+) -> None:
+    other = joined(requests(1)) if chunks else requests(1, tokens=8, itl=0.015)
+    result = ran(("native", requests(0), {}), ("inference-perf", other, {}))
+    found = only(result, "itl.p50")
+    assert found.verdict == "differ"
+    assert [code for code in codes(found) if code == "chunks"] == why
 
 
 def test_fewer_requests_in_flight_than_asked_for_explain_a_faster_answer() -> None:

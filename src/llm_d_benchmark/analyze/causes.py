@@ -140,9 +140,22 @@ def _asked_lengths(pair: Pair) -> Iterator[Why]:
         yield Why("token_counts", counted + _notes("token_counts", *_not_the_server(pair)))
     ends = [str(m.result.load.get("endpoint", "unknown")) for m in pair.both]
     shorter, longer = ends if pair.difference > 0 else reversed(ends)
-    if pair.base == "input_length" and (shorter, longer) == ("completions", "chat"):
+    left = _factor(pair, _against_asked(pair), 1)
+    if pair.base == "input_length" and (shorter, longer) == ("completions", "chat") and left:
         text = f"{_name(pair.first)} used {ends[0]}, {_name(pair.second)} {ends[1]}; a chat template adds tokens"
         yield Why("endpoint", text)
+
+
+def _against_asked(pair: Pair) -> Callable[[Metrics], Scalar]:
+    """The length of prompts in parts of what was asked for, as far as that is known of both: what a template adds is no
+    more than that leaves."""
+    known = all(isinstance(m.metrics.input_length.deviation, Measured) for m in pair.both)
+
+    def found(m: Metrics) -> Scalar:
+        off = m.input_length.deviation
+        return Measured(1 + off.value, "") if known and isinstance(off, Measured) else m.input_length.achieved
+
+    return found
 
 
 def _token_counts(pair: Pair) -> Iterator[Why]:
@@ -209,14 +222,18 @@ def _chunks(pair: Pair) -> Iterator[Why]:
     if pair.base != "itl":
         return
 
-    def per_answer(m: Metrics) -> Scalar:
-        if isinstance(m.itl, Distribution) and isinstance(m.e2e, Distribution) and m.e2e.count and m.itl.count:
-            return Measured(m.itl.count / m.e2e.count, "")
-        return Absent("no chunks")
+    def per_token(m: Metrics) -> Scalar:
+        """Of each token after the first: longer answers have more gaps of the same kind."""
+        tokens = m.output_length.achieved
+        if not (isinstance(m.itl, Distribution) and isinstance(m.e2e, Distribution) and isinstance(tokens, Measured)):
+            return Absent("no chunks, or of no known number of tokens")
+        after = m.e2e.count * (tokens.value - 1)
+        return Measured(m.itl.count / after, "") if after > 0 else Absent("no token after the first")
 
-    values = _factor(pair, per_answer, -1)
+    values = _factor(pair, per_token, -1)
     if values:
-        yield Why("chunks", _told(pair, values, "gaps between chunks in each answer") + _notes("chunks", *pair.both))
+        what = "gaps between chunks for each token after the first"
+        yield Why("chunks", _told(pair, values, what) + _notes("chunks", *pair.both))
 
 
 def _connections(pair: Pair) -> Iterator[Why]:
