@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 from llm_d_benchmark.domain.events import EventType
 from llm_d_benchmark.domain.records import MISSING, Records, Status
-from llm_d_benchmark.domain.schedule import Shard, Stage, Turn
+from llm_d_benchmark.domain.schedule import Load, Shard, Stage, Turn
 from llm_d_benchmark.loadgen.native.generator import NativeLoadGenerator
+from llm_d_benchmark.workload.arrivals import offsets
 from tests.loadgen.fakes import Ran, Sessions, Stages, clock_offset, closed, collect, make_job, open_loop, run
 from tests.support.openai_server import OpenAIServer
 
@@ -81,6 +83,21 @@ def test_warm_up_and_cool_down_frame_the_window_and_nothing_goes_out_after(serve
     assert len(ran.records) == 50
     assert ran.records.ints("sent").max() < start + 1_000_000_000
     assert end["load_end"] - start == pytest.approx(1e9, abs=50e6)
+
+
+@pytest.mark.parametrize(("rates", "ttft"), [((20.0, 40.0, 0.0), 0.01), ((20.0,), 1.5)])
+def test_a_course_lasts_to_its_planned_end(rates: tuple[float, ...], ttft: float) -> None:
+    """Also where it ends with a pause, and where the last answers come after it."""
+    frame = {"warmup_s": 0.3, "duration_s": 0.6, "cooldown_s": 0.3}
+    course = Stage(0, "course", Load(arrival={"type": "steps", "rates": rates}), **frame)  # type: ignore[arg-type]
+    starts = list(islice(offsets(course, 1), 100))
+    with OpenAIServer(ttft=ttft, itl=0.0) as server:
+        ran = run(server, course, sessions=Sessions(offsets=starts, count=len(starts)))
+    [end] = ran.of(EventType.STAGE_END)
+    assert end["reason"] == "duration"
+    assert (end["window_start"] - end["start"], end["window_end"] - end["start"]) == (300_000_000, 900_000_000)
+    assert end["load_end"] - end["start"] > 1.19e9  # a timer may be a millisecond early
+    assert len(ran.records) == ran.count(Status.OK) == sum(start < 1.2 for start in starts) == 24
 
 
 def test_a_cap_holds_requests_back_and_says_so(server: OpenAIServer) -> None:

@@ -10,7 +10,8 @@ from llm_d_benchmark.analyze.run import analyze
 from llm_d_benchmark.domain.result import Absent, Measured
 from llm_d_benchmark.domain.saturation import knee
 from llm_d_benchmark.domain.schedule import Load, Stage
-from llm_d_benchmark.loadgen.native.outcome import OutcomeMeter, StageTimes
+from llm_d_benchmark.loadgen.native.outcome import OutcomeMeter, StageTimes, stage_times
+from llm_d_benchmark.loadgen.native.wire import StageDone
 from llm_d_benchmark.workload.sweep import level_of
 from tests.support.records import START, S, make_records, run_input, stage_events
 
@@ -53,3 +54,22 @@ def test_a_stage_without_a_request_is_a_level_that_was_not_carried() -> None:
     outcome = OutcomeMeter().outcome(stage, times, {}, delay_limit_s=1.0)
     assert (outcome.sent, outcome.turns) == (0, 1.0)
     assert knee([level_of(outcome, 2.0)], "rate").load is None
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "num_requests", "window_end"),
+    [
+        (4.0, None, 5.0),  # the answers to the last of it come after the planned end
+        (9.0, None, 7.0),  # it was over long before
+        (None, 20, 7.0),
+        (4.0, 20, 7.0),  # as many requests were asked for
+    ],
+)
+def test_a_workload_that_ends_early_never_lengthens_the_window(
+    duration_s: float | None, num_requests: int | None, window_end: float
+) -> None:
+    stage = Stage(0, "s", Load(arrival={"type": "trace"}), duration_s, num_requests, warmup_s=1.0, cooldown_s=1.0)
+    done = StageDone(START + 4 * S, START + 8 * S, START + 8 * S - 1, "exhausted")
+    times = stage_times(stage, START, [done])
+    assert (times.window_start, times.window_end) == (START + S, START + round(window_end * S))
+    assert times.reason == ("requests" if num_requests else "exhausted")

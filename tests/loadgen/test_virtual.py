@@ -207,6 +207,29 @@ def test_the_end_of_the_load_and_the_drain() -> None:
     assert (records.ragged("chunk_times").lengths > 100).all()
 
 
+@pytest.mark.parametrize(
+    "load",
+    [
+        {"arrival": {"type": "steps", "rates": [10, 20, 0]}},
+        {"arrival": {"type": "steps", "rates": [5]}, "output_length": 2000},
+        {"arrival": {"type": "ramp", "from": 20, "to": 1, "process": "poisson"}},
+        {"arrival": {"type": "spikes", "peak": 20, "every": 2, "length": 1}, "request_rate": 1, "num_requests": 1000},
+    ],
+)
+def test_a_course_lasts_to_its_planned_end(load: dict[str, Any]) -> None:
+    _, events = run(job({"warmup": 1, "duration": 4, "cooldown": 3, **load}))
+    end = next(e.data for e in events if e.type is EventType.STAGE_END)
+    assert [end[k] - end["start"] for k in ("window_start", "window_end", "load_end")] == [1 * S, 5 * S, 8 * S]
+    assert end["reason"] == "duration"
+
+
+def test_a_course_ends_with_its_number_of_requests() -> None:
+    records, events = run(job({"arrival": {"type": "steps", "rates": [10, 0]}, "duration": 4, "num_requests": 7}))
+    end = next(e.data for e in events if e.type is EventType.STAGE_END)
+    assert (len(records), end["reason"]) == (7, "requests")
+    assert end["window_end"] == records.ints("end").max() + 1
+
+
 def test_cancelled_requests_leave_the_server_empty() -> None:
     work = job({"concurrency": 30, "duration": 1, "output_length": 5000}, {"max_num_seqs": 8}, drain_s=0.0)
     records, _ = run(work)

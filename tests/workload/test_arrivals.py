@@ -128,8 +128,7 @@ def test_offsets_never_go_back_and_depend_on_the_seed_alone(
     assert got == sorted(got)
     assert all(0 <= offset < math.inf for offset in got)
     assert got == list(islice(offsets(of, seed), 500))
-    if arrival["type"] in ("ramp", "steps", "spikes"):
-        assert all(offset <= seconds for offset in got)
+    assert len(got) == 500  # a profile that is over is a pause, and no end of the workload
 
 
 def test_seeds_and_stages_give_other_arrivals() -> None:

@@ -22,17 +22,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def offsets(stage: Stage, seed: int) -> Iterator[float]:
-    """Start of each session in seconds after the stage's start, without end unless the profile ends."""
+    """Start of each session in seconds after the stage's start, without end: the stage ends the load."""
     load, arrival = stage.load, stage.load.arrival
     inverse = inverse_cumulative(load, stage.load_s)
     process = str(arrival.get("process" if arrival["type"] in ("ramp", "steps", "spikes") else "type", "constant"))
     for ticks in unit_process(
         process, float(arrival.get("burstiness", 1.0)), generator(seed, Use.ARRIVAL, stage.index)
     ):
-        for offset in inverse(ticks).tolist():
-            if offset == np.inf:
-                return
-            yield offset
+        yield from inverse(ticks).tolist()
 
 
 def unit_process(process: str, shape: float, rng: np.random.Generator) -> Iterator[Floats]:
@@ -68,7 +65,9 @@ def inverse_cumulative(load: Load, load_s: float | None) -> Callable[[Floats], F
         with np.errstate(divide="ignore", invalid="ignore"):
             out = start + 2 * n / (a + root)
         out = np.where(n == 0, start, out)
-        return np.where(ticks >= counts[-1], np.inf, out)
+        # Behind its end a profile goes on with one a second. No stage releases those, but as with a constant rate they
+        # are there: a rate that has come to its end, or pauses before it, is no workload that has run out.
+        return np.where(ticks >= counts[-1], times[-1] + (ticks - counts[-1]), out)
 
     return inverse
 

@@ -33,22 +33,25 @@ class StageTimes:
 
 
 def stage_times(stage: Stage, start: int, done: Sequence[StageDone]) -> StageTimes:
-    """The window starts after the warm-up and ends before the cool-down; of a stage that a number of requests
-    bounds, the load ends just after its last completion, which is inside."""
+    """The window starts after the warm-up and ends before the cool-down. The load of a stage that a number of requests
+    bounds, or whose workload runs out, ends just after its last completion, which is inside; but a workload that runs
+    out makes no window longer than planned."""
     load_end, end = max(d.load_end for d in done), max(d.end for d in done)
     reasons = {d.reason for d in done}
     reason = "interrupted" if "interrupted" in reasons else "exhausted" if "exhausted" in reasons else "duration"
     window_start = start + int(stage.warmup_s * 1e9)
     cooldown = int(stage.cooldown_s * 1e9)
-    if reason == "duration" and stage.duration_s is not None:
-        window_end = window_start + int(stage.duration_s * 1e9)
+    planned = None if stage.duration_s is None else window_start + int(stage.duration_s * 1e9)
+    if reason == "duration" and planned is not None:
+        window_end = planned
     elif reason == "interrupted":
-        planned = start + int((stage.warmup_s + stage.duration_s) * 1e9) if stage.duration_s else load_end
-        window_end = min(planned, load_end)
+        window_end = load_end if planned is None else min(planned, load_end)
     else:
         completed = max((d.last_end + 1 for d in done if d.last_end is not None), default=load_end)
         end = max(end, completed)
         window_end = completed - cooldown
+        if planned is not None and stage.num_requests is None:
+            window_end = min(planned, window_end)
     if reason == "exhausted" and stage.num_requests is not None:
         reason = "requests"
     return StageTimes(start, load_end, end, window_start, max(window_start, window_end), reason)
