@@ -7,13 +7,23 @@ from typing import Any
 import pytest
 
 from llm_d_benchmark.analyze.run import analyze
+from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.domain.result import Absent, Measured
-from llm_d_benchmark.domain.saturation import knee
-from llm_d_benchmark.domain.schedule import Load, Stage
+from llm_d_benchmark.domain.saturation import chance, knee
+from llm_d_benchmark.domain.schedule import Load, Stage, StageOutcome
 from llm_d_benchmark.loadgen.native.outcome import OutcomeMeter, StageTimes, stage_times
 from llm_d_benchmark.loadgen.native.wire import StageDone
 from llm_d_benchmark.workload.sweep import level_of
 from tests.support.records import START, S, make_records, run_input, stage_events
+
+
+def outcome_of(records: Records) -> StageOutcome:
+    """Of a stage whose window is [START, START + 9 s)."""
+    meter, end = OutcomeMeter(), START + 9 * S
+    meter.add(records)
+    times = StageTimes(START - S, end, end, START, end, "duration")
+    return meter.outcome(Stage(0, "s", Load(20.0), 9.0), times, {}, delay_limit_s=1.0)
+
 
 LIMITS = {"ttft": 0.05, "tpot": 0.01, "itl": 0.01, "ntpot": 0.02, "e2e": 0.2}
 
@@ -39,6 +49,23 @@ def test_the_sweep_and_the_report_judge_alike(answers: dict[str, Any], limits: l
     assert outcome.requests_per_second == metrics.requests_per_second.value
     if not isinstance(metrics.e2e, Absent):
         assert outcome.e2e_p50 == pytest.approx(metrics.e2e.at("p50"), rel=0.02)
+
+
+@pytest.mark.parametrize("window", [{}, {"failed": 7}, {"failed": 180}, {"status": "cancelled"}])
+@pytest.mark.parametrize("before", [{}, {"failed": 20}, {"status": "cancelled"}])
+def test_the_sweep_and_the_report_see_the_same_failures(before: dict[str, Any], window: dict[str, Any]) -> None:
+    """Those of requests sent inside the window, of what was finished: neither the warm-up nor the drain decides."""
+    warmup = make_records(20, rate=20, start=START - S, **before)
+    after = make_records(20, rate=20, start=START + 9 * S, failed=20)
+    drained = make_records(10, rate=10, start=START + 8 * S, status="cancelled")
+    records = Records.concat([warmup, make_records(180, rate=20, **window), drained, after])
+    outcome = outcome_of(records)
+    counts = analyze(run_input([records], stage_events(9, rate=20))).stages[0].metrics
+    seen = counts.requests
+    assert (outcome.sent, outcome.succeeded, outcome.failed) == (seen.sent, seen.succeeded, seen.failed)
+    level, error_rate = level_of(outcome, 20.0), counts.error_rate
+    assert level.failed_fraction == (error_rate.value if isinstance(error_rate, Measured) else 1.0)
+    assert level.chance == chance("constant", 190)
 
 
 def test_a_stage_without_requests_has_an_outcome() -> None:

@@ -125,7 +125,7 @@ class StageOutcome:
     """What a stage source is told of a finished stage: enough to choose the next load.
 
     Attributes:
-        sent, succeeded, failed: requests of the whole stage.
+        sent, succeeded, failed: requests sent inside the window; what the drain cancelled is only sent.
         seconds: length of the window.
         requests_per_second: completions inside the window per second.
         output_tokens_per_second: content chunks inside the window per second (usage-scaled where known).

@@ -84,11 +84,11 @@ class SweepSource:
 
 def level_of(outcome: StageOutcome, load: float) -> Level:
     """A stage's outcome as the knee decision takes it."""
-    arrival = outcome.stage.load.arrival
+    arrival, finished = outcome.stage.load.arrival, outcome.succeeded + outcome.failed
     return Level(
         load=load,
         requests_per_second=outcome.requests_per_second,
-        failed_fraction=outcome.failed / outcome.sent if outcome.sent else 1.0,
+        failed_fraction=outcome.failed / finished if finished else 1.0,
         ttft_p50=outcome.ttft_p50,
         goodput=outcome.goodput,
         chance=chance(str(arrival["type"]), outcome.sent / outcome.turns, float(arrival.get("burstiness", 1.0))),

@@ -65,6 +65,7 @@ class _Requests:
     streaming: BoolArray
     chunks: IntArray
     ok: BoolArray
+    failed: BoolArray
 
     def __getitem__(self, name: str) -> IntArray:
         return self.ints[name]
@@ -94,9 +95,9 @@ class OutcomeMeter:
         tokens = np.where(r["output_tokens"] == MISSING, 0, r["output_tokens"])
         return StageOutcome(
             stage=stage,
-            sent=len(r.ok),
-            succeeded=int(r.ok.sum()),
-            failed=int((~r.ok).sum()),
+            sent=int(sent.sum()),
+            succeeded=int((r.ok & sent).sum()),
+            failed=int((r.failed & sent).sum()),
             seconds=seconds,
             requests_per_second=float(ended.sum()) / seconds,
             output_tokens_per_second=float(tokens[ended].sum()) / seconds,
@@ -115,6 +116,7 @@ def _kept(records: Records, columns: Sequence[str]) -> _Requests:
         records.bools("streaming"),
         records.ragged("chunk_times").lengths,
         records.labels("status").is_(Status.OK),
+        records.labels("status").is_(Status.FAILED),
     )
 
 
@@ -124,6 +126,7 @@ def _joined(parts: Sequence[_Requests]) -> _Requests:
         np.concatenate([p.streaming for p in parts]),
         np.concatenate([p.chunks for p in parts]),
         np.concatenate([p.ok for p in parts]),
+        np.concatenate([p.failed for p in parts]),
     )
 
 
