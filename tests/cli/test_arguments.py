@@ -15,7 +15,7 @@ from llm_d_benchmark.domain.schedule import Shard
 def test_shards_count_from_zero() -> None:
     assert arguments.shard(None) == Shard(0, 1)
     assert arguments.shard("2/3") == Shard(2, 3)
-    for wrong in ("3/3", "x/2", "1", "-1/2", "1/0"):
+    for wrong in ("3/3", "x/2", "1", "-1/2", "1/0", "²/3"):
         with pytest.raises(ConfigError, match="0/3, 1/3 and 2/3"):
             arguments.shard(wrong)
 
@@ -27,11 +27,17 @@ def test_start_times() -> None:
     soon = arguments.start_time("+30")
     assert soon is not None
     assert 29e9 < soon - time.time_ns() < 31e9
-    for wrong in ("tomorrow", "+x"):
+    for wrong in ("tomorrow", "+x", "nan", "+nan", "1e400", "+1e400", "1e30", "+1e30"):
         with pytest.raises(ConfigError, match="ISO 8601"):
             arguments.start_time(wrong)
     with pytest.raises(ConfigError, match="past"):
         arguments.start_time("2001-01-01T00:00:00")
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "1e400d", "9" * 400 + "d", "nan"])
+def test_what_is_no_moment_is_said(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="ISO 8601"):
+        arguments.moment("--since", wrong)
 
 
 def test_fail_on() -> None:

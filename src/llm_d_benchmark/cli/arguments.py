@@ -68,7 +68,7 @@ def shard(text: str | None) -> Shard:
     if text is None:
         return Shard()
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 0 <= int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and 0 <= int(index) < int(count)):
         raise ConfigError(f"--shard '{text}': write I/N with I from 0 to N-1, e.g. 0/3, 1/3 and 2/3 for three machines")
     return Shard(int(index), int(count))
 
@@ -77,23 +77,26 @@ def start_time(text: str | None) -> int | None:
     """Epoch ns of an ISO 8601 time, epoch seconds, or ``+SECONDS``.
 
     Raises:
-        ConfigError: it is none of these, or lies in the past.
+        ConfigError: it is none of these, lies in the past, or after the year 2262, where 64 bits end.
     """
     if text is None:
         return None
+    relative = text.startswith("+")
     try:
-        if text.startswith("+"):
-            return time.time_ns() + int(float(text[1:].rstrip("s")) * 1e9)
-        try:
-            at = int(float(text) * 1e9)
-        except ValueError:
-            moment = datetime.fromisoformat(text)
-            at = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
-    except ValueError:
+        if relative:
+            at = time.time_ns() + int(float(text[1:].rstrip("s")) * 1e9)
+        else:
+            try:
+                at = int(float(text) * 1e9)
+            except ValueError:
+                moment = datetime.fromisoformat(text)
+                at = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
+        at.to_bytes(8, signed=True)  # what a time in ns can be everywhere else
+    except (ValueError, OverflowError):
         raise ConfigError(
             f"--start-at '{text}': write an ISO 8601 time (UTC unless it has a zone), epoch seconds, or +30"
         ) from None
-    if at < time.time_ns():
+    if at < time.time_ns() and not relative:
         raise ConfigError(f"--start-at '{text}' lies in the past", advice="leave time for every machine to get ready")
     return at
 
@@ -108,7 +111,7 @@ def moment(option: str, text: str | None) -> int | None:
         return None
     try:
         return time.time_ns() - int(parse_duration(text) * 1e9)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         at = datetime.fromisoformat(text)
