@@ -6,6 +6,7 @@ import json
 import time
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,10 +69,19 @@ def test_a_long_stream_never_stops_its_caller_for_long() -> None:
     assert longest < 0.010
 
 
-def test_usage_counts_of_every_chunk_become_differences() -> None:
-    events = [{"choices": [{"text": "x"}], "usage": {"completion_tokens": n}} for n in (2, 3, 6)]
+@pytest.mark.parametrize(
+    ("counts", "tokens"), [((2, 3, 6), [2, 1, 3]), ((1, 1, 4), [1, 0, 3]), ((1, 5, 3, 3, 9, 7), [])]
+)
+def test_usage_counts_of_every_chunk_become_differences_where_they_never_fall(
+    counts: tuple[int, ...], tokens: list[int]
+) -> None:
+    events = [{"choices": [{"text": "x"}], "usage": {"completion_tokens": n}} for n in counts]
     pieces = [f"data: {json.dumps(e)}\n\n".encode() for e in events] + [b"data: [DONE]\n\n"]
-    assert decode_stream(pieces, [1, 2, 3, 4], keep_text=False).chunk_tokens == [2, 1, 3]
+    out = decode_stream(pieces, range(len(pieces)), keep_text=False)
+    assert out.error is None
+    assert out.chunk_tokens == tokens
+    assert len(out.chunks) == len(counts)
+    assert out.output_tokens == counts[-1]
 
 
 def test_a_count_out_of_range_is_a_protocol_error() -> None:

@@ -271,7 +271,9 @@ class _Reader:
             out.cached_tokens = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
         known = [c for c in self._counts if c is not None]
         if known and len(known) == len(self._counts):
-            out.chunk_tokens = [b - a for a, b in zip([0, *known], known, strict=False)]
+            tokens = [b - a for a, b in zip([0, *known], known, strict=False)]
+            if min(tokens) >= 0:  # counts that fall count something else
+                out.chunk_tokens = tokens
 
 
 def judge(out: Decoded, done: bool, rest: bytes) -> None:
