@@ -232,9 +232,25 @@ def test_retry_after_is_honoured() -> None:
         assert second.received - first.received > 0.95e9
 
 
+@pytest.mark.parametrize(
+    "after", ["", "\u00b2", "-5", "1e3", "soon", "Wed, 99 Oct 2137 07:28:00 GMT", "Wed, 21 Oct 2015"]
+)
+def test_a_retry_after_that_says_nothing_is_passed_over(after: str) -> None:
+    with OpenAIServer(retry_after=after, behaviour=lambda n: "http_429" if n == 0 else "ok") as server:
+        ran = run(server, closed(1, num_requests=1), config={"retries": {"max": 1, "backoff": 0}})
+    assert ran.labels("status") == ["ok"]
+    assert ran.records.ints("attempts").tolist() == [2]
+
+
 @pytest.mark.parametrize("receiver", ["auto", "python"])
 @pytest.mark.parametrize(
-    ("retry_after", "then", "error", "attempts"), [("3600", "ok", "http_429", 1), ("1", "stall", "timeout_total", 2)]
+    ("retry_after", "then", "error", "attempts"),
+    [
+        ("3600", "ok", "http_429", 1),
+        ("9" * 400, "ok", "http_429", 1),
+        ("Wed, 21 Oct 2137 07:28:00 GMT", "ok", "http_429", 1),
+        ("1", "stall", "timeout_total", 2),
+    ],
 )
 def test_the_total_limit_includes_the_wait_for_a_retry(
     receiver: str, retry_after: str, then: str, error: str, attempts: int

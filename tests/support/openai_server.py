@@ -466,7 +466,7 @@ async def _read_request(reader: asyncio.StreamReader, connection: int) -> Captur
 def _json(writer: asyncio.StreamWriter, status: int, value: object, extra: str = "") -> bool:
     body = json.dumps(value).encode()
     head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n{extra}"
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
     return True
 
 

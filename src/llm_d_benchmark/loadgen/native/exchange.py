@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
 from ...domain.records import ErrorClass
@@ -202,8 +205,9 @@ class Exchange:
     def _fail(self, error: ErrorClass, message: str, retry_after: str | None = None) -> None:
         if self.attempts <= self._limits.retries and error in self._limits.retry_on:
             wait = self._limits.backoff * 2 ** (self.attempts - 1)
-            if retry_after is not None and retry_after.strip().isdigit():
-                wait = float(retry_after)
+            asked = None if retry_after is None else _seconds(retry_after)
+            if asked is not None:
+                wait = asked
             if wait < self._left():
                 self._cancel_timer()
                 self.body = Pieces()
@@ -255,6 +259,18 @@ class Exchange:
             yield decode_body(b"".join(pieces), keep_text=keep_text)
         else:
             yield Decoded()
+
+
+def _seconds(retry_after: str) -> float | None:
+    """How long a Retry-After asks to wait, in its form of seconds or of a date; None where it is neither."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _class_of(status: int) -> ErrorClass:
