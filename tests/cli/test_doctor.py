@@ -59,6 +59,17 @@ def test_a_word_as_key_is_told(
     assert "EMPTY" not in str(found["api_key"])
 
 
+def test_a_key_that_the_server_repeats_is_not_shown(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-0815")
+    for options in (("--key", "abc"), ("--mode", "nostream")):
+        code, found = run(capsys, url=serve(*options))
+        assert code == 5
+        assert "Bearer ***" in str(found)
+        assert "0815" not in str(found)
+
+
 def test_no_streaming_and_no_usage(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run(capsys, url=serve("--mode", "nostream"))
     assert code == 5

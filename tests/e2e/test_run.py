@@ -119,6 +119,18 @@ def test_secrets_reach_the_wire_and_no_file(tmp_path: Path) -> None:
     assert key not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("progress", ["json", "plain"])
+def test_a_key_that_the_server_repeats_is_shown_nowhere(tmp_path: Path, progress: str) -> None:
+    key = "sk-very-secret-0123456789"
+    (tmp_path / "key.txt").write_text(key)
+    sets = ("--set", "spec.target.existing.api_key={file: key.txt}", "--progress", progress)
+    with OpenAIServer(api_key="another") as server:
+        done = bench("run", "--url", server.url, "-o", "out", *sets, cwd=tmp_path)
+    assert done.returncode == 5
+    assert "Incorrect API key provided: Bearer ***" in done.stderr
+    assert key not in done.stdout + done.stderr + (only_run(tmp_path / "out") / "events.jsonl").read_text()
+
+
 @pytest.mark.parametrize("word", ["1", "token", "benchmark"])
 def test_a_word_as_key_destroys_no_file(tmp_path: Path, word: str) -> None:
     with OpenAIServer(api_key=word) as server:

@@ -196,7 +196,8 @@ class OpenAIServer:
         if path == "/version":
             return _json(writer, 200, {"version": "0.0-test"})
         if self.api_key and request.headers.get("authorization") != f"Bearer {self.api_key}":
-            return _json(writer, 401, {"error": {"message": "wrong API key", "type": "auth", "code": 401}})
+            said = f"Incorrect API key provided: {request.headers.get('authorization')}"  # as OpenAI does
+            return _json(writer, 401, {"error": {"message": said, "type": "auth", "code": 401}})
         if path == "/v1/models":
             models = [{"id": self.model, "object": "model", "owned_by": "vllm", "max_model_len": 32768}]
             return _json(writer, 200, {"object": "list", "data": models})

@@ -40,7 +40,7 @@ def handler(options):
 
         def allowed(self):
             if options.key and self.headers.get("Authorization") != f"Bearer {options.key}":
-                self.reply(401, {"error": {"message": "wrong key"}})
+                self.reply(401, {"error": {"message": f"wrong key: {self.headers.get('Authorization')}"}})
                 return False
             if options.header and self.headers.get("X-Tenant") != options.header:
                 self.reply(403, {"error": {"message": "wrong tenant"}})
@@ -54,7 +54,9 @@ def handler(options):
             elif path == "/v1/models" and options.mode == "unlisted":
                 self.reply(404, {"error": "no"})
             elif path == "/v1/models" and options.mode == "redirect":
-                self.reply(307, {}, extra=[("Location", "http://elsewhere/v1/models?token=x")])
+                self.reply(
+                    307, {}, extra=[("Location", f"http://elsewhere/{self.headers.get('Authorization')}?token=x")]
+                )
             elif path == "/v1/models" and options.mode == "html":
                 self.reply(200, b"<html>hello</html>", "text/html")
             elif path == "/v1/models":
@@ -85,7 +87,9 @@ def handler(options):
             if not body.get("stream"):
                 return self.reply(200, {"choices": [], "usage": usage})
             if options.mode == "nostream":
-                return self.reply(400, {"error": {"message": "stream is not supported"}})
+                return self.reply(
+                    400, {"error": {"message": f"stream is not supported, {self.headers.get('Authorization')}"}}
+                )
             choice = {"delta": {"content": "a"}} if chat else {"text": "a"}
             events = [{"choices": [choice]}]
             if options.mode != "nousage":

@@ -94,6 +94,16 @@ async def test_openai_api_key_is_the_default(serve: Serve, monkeypatch: pytest.M
     assert (await attach(url=url)).model == "tiny"
 
 
+@pytest.mark.parametrize("options", [("--key", "abc"), ("--mode", "redirect")])
+async def test_a_key_that_the_server_repeats_is_not_shown(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", 'geheim-"0815"')
+    with pytest.raises(TargetError, match=r"Bearer \*\*\*") as caught:
+        await attach(url=serve(*options))
+    assert "geheim" not in f"{caught.value.message} {caught.value.advice}"
+
+
 async def test_a_server_that_compresses_whatever_is_asked_for(serve: Serve) -> None:
     endpoint = await attach(url=serve("--mode", "gzip"))
     assert endpoint.model == "tiny"

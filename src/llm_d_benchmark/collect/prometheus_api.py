@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 import numpy as np
 
+from ..config.secrets import said_by
 from ..domain.endpoint import Endpoint
 from ..domain.samples import Samples, Series, SeriesKind
 from .api import CollectError
@@ -90,6 +91,7 @@ class PrometheusApi:
         self.url = server.url.rstrip("/")
         self.source = f"prometheus {self.url}"
         self._clock_offset = clock_offset
+        self._server = server
         self._fetcher = Fetcher(server)
         self._types: Mapping[str, str] = {}
 
@@ -130,7 +132,7 @@ class PrometheusApi:
             if error.status not in (400, 422):
                 raise
             raise CollectError(
-                f"Prometheus refused the query '{name}': {_reason(error.body)}",
+                f"Prometheus refused the query '{name}': {said_by(self._server, _reason(error.body))}",
                 "check spec.collectors.prometheus.queries",
                 final=True,
             ) from None

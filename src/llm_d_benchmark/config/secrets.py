@@ -10,8 +10,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from ..domain.endpoint import Secret
+from ..domain.endpoint import Endpoint, Secret
 from ..domain.errors import ConfigError
+from ..domain.redaction import redacted
 from .paths import Path as KeyPath
 from .paths import format_path
 from .target import SecretSource, TargetConfig, header_text
@@ -167,6 +168,16 @@ def hideable(secrets: Iterable[Secret]) -> list[Secret]:
     """
     found = [s for s in secrets if len(s) >= SHORTEST_SECRET and len(set(s)) > SHORTEST_SECRET // 2]
     return [s for s in found if s.reveal() not in _published_words()]
+
+
+def to_hide(endpoint: Endpoint) -> list[str]:
+    """The ``hideable`` secrets of an endpoint, in the clear."""
+    return [s.reveal() for s in hideable(endpoint.secrets())]
+
+
+def said_by(endpoint: Endpoint, words: str) -> str:
+    """What a server said, fit for a message: servers repeat the key that they refuse."""
+    return redacted(words, to_hide(endpoint))
 
 
 @cache

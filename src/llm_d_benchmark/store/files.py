@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..domain.errors import StoreError
+from ..domain.redaction import redacted
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,15 +55,6 @@ def remedy(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose a place that you may write to with --output"
     return "free some space or choose another folder with --output; what was written before is kept"
-
-
-def redacted(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with every secret replaced, also where it stands escaped in JSON."""
-    forms = {"".join(secret) for secret in secrets}  # a Secret hides itself from str()
-    forms |= {json.dumps(f, ensure_ascii=ascii_)[1:-1] for f in forms for ascii_ in (True, False)}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, "***")
-    return text
 
 
 def redact_file(path: Path, secrets: Iterable[str]) -> None:

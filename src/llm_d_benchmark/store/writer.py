@@ -24,8 +24,9 @@ import psutil
 from ..domain.errors import StoreError
 from ..domain.events import Event
 from ..domain.records import Labels, Records
+from ..domain.redaction import redacted
 from ..domain.samples import Samples
-from .files import digest, redact_file, redacted, remedy, write_text
+from .files import digest, redact_file, remedy, write_text
 from .parquet import write_records
 from .samples import write_samples
 

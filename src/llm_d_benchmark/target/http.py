@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..config.secrets import said_by
 from ..domain.endpoint import Endpoint, Tls, headers_over
 from ..domain.errors import TargetError
 
@@ -53,13 +54,13 @@ class Reply:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
-    def message(self) -> str:
-        """What the server says is wrong, shortened."""
+    def message(self, endpoint: Endpoint) -> str:
+        """What the server, this endpoint, says is wrong; without secrets, and shortened."""
         body = self.body
         error = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else None
         if isinstance(error, dict):
             error = error.get("message", error)
-        return str(error if error is not None else self.text).strip()[:MAX_MESSAGE]
+        return said_by(endpoint, str(error if error is not None else self.text).strip())[:MAX_MESSAGE]
 
 
 class Http:
@@ -115,7 +116,7 @@ class Http:
             else:
                 _abort(connection)
         if 300 <= reply.status < 400:
-            raise redirected(self.endpoint.url + path, reply.headers.get("Location", ""))
+            raise redirected(self.endpoint, path, reply.headers.get("Location", ""))
         return reply
 
     def _connection(self) -> HTTPConnection:
@@ -188,10 +189,11 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         ) from None
 
 
-def redirected(url: str, location: str) -> ProbeError:
+def redirected(endpoint: Endpoint, path: str, location: str) -> ProbeError:
+    where = said_by(endpoint, location.partition("?")[0])
     return ProbeError(
         "redirect",
-        f"{url} redirects to {location.partition('?')[0]}; redirects are not followed under load",
+        f"{endpoint.url}{path} redirects to {where}; redirects are not followed under load",
         advice="give the URL that answers itself",
     )
 
@@ -229,7 +231,7 @@ def classify(error: Exception, endpoint: Endpoint, timeout_s: float) -> ProbeErr
         return _not_connected(error, url, where)
     return ProbeError(
         "protocol",
-        f"{url} gave no valid HTTP answer: {error or type(error).__name__}",
+        f"{url} gave no valid HTTP answer: {said_by(endpoint, str(error)) or type(error).__name__}",
         advice="does this port speak https, or something other than HTTP?",
     )
 
@@ -248,7 +250,7 @@ def _not_connected(error: OSError, url: str, where: str) -> ProbeError:
 
 def refused_by_server(reply: Reply, endpoint: Endpoint, what: str) -> ProbeError:
     """The error for an answer that is not a success."""
-    said = f"{endpoint.url}{what} answered {reply.status}: {reply.message() or 'nothing more'}"
+    said = f"{endpoint.url}{what} answered {reply.status}: {reply.message(endpoint) or 'nothing more'}"
     if reply.status in (401, 403):
         sent = "the API key was not accepted" if endpoint.api_key else "no API key was sent"
         return ProbeError(

@@ -156,8 +156,8 @@ class ServerProbe:
         reply = await self._http.post(PATHS[kind], body)
         if reply.status != 200:
             self._check_auth(reply, PATHS[kind])
-            return StreamCheck(reply.status, message=reply.message())
-        return read_stream(reply.text)
+            return StreamCheck(reply.status, message=reply.message(self.endpoint))
+        return read_stream(reply.text, self.endpoint)
 
     async def metrics_available(self) -> bool:
         """Whether /metrics answers in Prometheus' text format."""
@@ -193,8 +193,8 @@ def request_body(kind: str, model: str | None, prompt: Prompt) -> dict[str, Any]
     )
 
 
-def read_stream(text: str) -> StreamCheck:
-    """What the events of a whole stream say."""
+def read_stream(text: str, endpoint: Endpoint) -> StreamCheck:
+    """What the events of a whole stream say, which the endpoint answered."""
     chunks, done, usage, message = 0, False, None, None
     for line in text.splitlines():
         if not line.startswith("data:"):
@@ -207,7 +207,7 @@ def read_stream(text: str) -> StreamCheck:
         if not isinstance(event, dict):
             message = "an event of the stream is not JSON"
         elif event.get("error"):
-            message = Reply(200, {}, data, event).message()
+            message = Reply(200, {}, data, event).message(endpoint)
         else:
             usage = event.get("usage") or usage
             chunks += any(_carries_content(c) for c in event.get("choices") or [])

@@ -15,9 +15,10 @@ from types import TracebackType
 
 import psutil
 
+from ...config.secrets import to_hide
 from ...domain.endpoint import Endpoint
 from ...domain.errors import GeneratorError
-from ..external.process import MARK, ToolProcess, log_tail, redact, secrets_of
+from ..external.process import MARK, ToolProcess, log_tail, redact
 from .messages import HEADERS_ENV, FromGenerator, ToGenerator, decode, encode
 from .settings import CommandSettings
 
@@ -62,7 +63,7 @@ class Child:
                 advice="is it installed, built and executable? Relative paths start at native.cwd",
             ) from None
         assert self._process.stderr is not None
-        hide = [s.encode() for s in secrets_of(self._endpoint)]
+        hide = [s.encode() for s in to_hide(self._endpoint)]
         self._logging = asyncio.create_task(_copy(self._process.stderr, self.log, hide))
         self._reading = asyncio.create_task(self._read())
         self._tool = ToolProcess(self._process, mark, self._logging)

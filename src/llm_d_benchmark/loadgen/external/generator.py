@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...config.load import Length, LoadConfig
+from ...config.secrets import to_hide
 from ...domain.errors import GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
@@ -32,7 +33,7 @@ from .plan import (
     without_template,
     workload_type,
 )
-from .process import ToolProcess, log_tail, redact, secrets_of
+from .process import ToolProcess, log_tail, redact
 from .reading import read
 from .stage import (
     as_observed,
@@ -131,7 +132,7 @@ class _StageRun:
         self.template = job.template_tokens if endpoint == "chat" else 0
         self.folder = job.log_dir / f"stage-{stage.index}"
         self.log = self.folder / f"{adapter.name}.log"
-        self.hide = secrets_of(job.endpoint)
+        self.hide = to_hide(job.endpoint)
         self.outcome: StageOutcome | None = None
         self._asked: Mapping[str, Length] = {}
         self._ended = _Ended()

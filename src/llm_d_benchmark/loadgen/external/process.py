@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ...config.secrets import hideable
-from ...domain.endpoint import Endpoint
 from ...domain.errors import GeneratorError
 from .guard import MARK, end_family
 
@@ -116,11 +114,6 @@ def _written(file: BinaryIO, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def secrets_of(endpoint: Endpoint) -> list[str]:
-    """Every secret of an endpoint in the clear, to be hidden in what a tool writes."""
-    return [s.reveal() for s in hideable(endpoint.secrets())]
 
 
 def redact(data: bytes, hide: Sequence[bytes]) -> bytes:
