@@ -2,7 +2,7 @@
 
 python server_program.py --port P [--model M] [--key K] [--mode MODE] [--pids FILE] [--delay S] [--cert PEM]
 MODE: ok | die (at start) | hang (never ready) | stubborn (ignores SIGTERM) | children (two, one a daemon that left)
-      | gzip (whatever is asked for)
+      | gzip (whatever is asked for) | chatty (logs the headers of every request)
 """
 
 import argparse
@@ -26,7 +26,8 @@ def handler(options):
         server_version, sys_version = "tiny", ""
 
         def log_message(self, *args):
-            pass
+            if options.mode == "chatty":
+                print("from", dict(self.headers), file=sys.stderr, flush=True)
 
         def reply(self, status, body, kind="application/json", extra=()):
             data = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -52,6 +52,21 @@ async def test_the_environment_and_the_folder_of_the_server(tmp_path: Path) -> N
     assert f"hello in {tmp_path}" in caught.value.message
 
 
+async def test_no_key_is_in_the_log_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed cleans nothing up."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-0815")
+    log = tmp_path / "server.log"
+    async with target("--mode", "chatty").open(TargetContext(tmp_path)):
+        said = log.read_text()
+        assert "Bearer ***" in said
+        assert "0815" not in said
+    with pytest.raises(TargetError, match="out of memory"):
+        async with target("--mode", "die").open(TargetContext(tmp_path)):
+            pass
+    assert log.read_text().startswith(said)
+    assert "0815" not in log.read_text()
+
+
 async def test_death_at_start_is_told_at_once_with_code_and_log(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(TargetError, match="exit code 1") as caught:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..config.secrets import to_hide
 from ..domain.endpoint import Endpoint
 from ..domain.errors import TargetError
 from .http import ProbeError
@@ -58,7 +59,7 @@ async def running(spec: ChildSpec, endpoint: Endpoint) -> AsyncIterator[Endpoint
     supervisor = await _supervise(spec)
     ended: asyncio.Task[str] | None = None
     try:
-        pid = await _started(supervisor, spec)
+        pid = await _started(supervisor, spec, to_hide(endpoint))
         ended = asyncio.create_task(_end(supervisor))
         endpoint = replace(endpoint, pid=pid)
         await _ready(spec, endpoint, ended)
@@ -114,8 +115,8 @@ async def _supervise(spec: ChildSpec) -> Process:
         raise TargetError(f"no process can be started: {error.strerror or error}") from None
 
 
-async def _started(supervisor: Process, spec: ChildSpec) -> int:
-    """Process id of the server."""
+async def _started(supervisor: Process, spec: ChildSpec, hide: Sequence[str]) -> int:
+    """Process id of the server, whose log is written without what there is to hide."""
     assert supervisor.stdin is not None
     assert supervisor.stdout is not None
     request: dict[str, Any] = {
@@ -123,6 +124,7 @@ async def _started(supervisor: Process, spec: ChildSpec) -> int:
         "env": {**os.environ, **spec.env},
         "cwd": spec.cwd,
         "log": str(spec.log),
+        "hide": list(hide),
         "stop_timeout": spec.stop_timeout,
     }
     with suppress(ConnectionError):  # its answer, or that there is none, says what is wrong

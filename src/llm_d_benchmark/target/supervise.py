@@ -1,9 +1,10 @@
 """Stands between the tool and a server it started, so that no server outlives the tool, however the tool ends.
 
 Run as ``python -m llm_d_benchmark.target.supervise`` in a session of its own. Protocol: one JSON line on stdin
-({command, env, cwd, log, stop_timeout}); one on stdout ({pid} or {error}), a last one when the server is gone ({exit});
-the end of stdin, or another parent, means stop. Linux hands orphans to this process (subreaper), so that daemons the
-server started are found and stopped too.
+({command, env, cwd, log, hide, stop_timeout}); one on stdout ({pid} or {error}), a last one when the server is gone
+({exit}); the end of stdin, or another parent, means stop. Linux hands orphans to this process (subreaper), so that
+daemons the server started are found and stopped too. The server writes its log itself, unless there are secrets to
+hide in it: then its output comes through here.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from types import FrameType
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import psutil
 
+from ..domain.redaction import LineRedactor
+
 POLL_S = 0.1
+COPY_S = 2.0
+CHUNK = 65536
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -36,26 +44,43 @@ def main() -> int:
     if not line:
         return 0
     request: dict[str, Any] = json.loads(line)
+    hide: list[str] = request["hide"]
     with Path(request["log"]).open("ab") as log:
         try:
             server = subprocess.Popen(
                 request["command"],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=subprocess.PIPE if hide else log,
+                stderr=subprocess.STDOUT,
                 env=request["env"],
                 cwd=request["cwd"],
             )
         except OSError as error:
             _say(sys.stdout, {"error": error.strerror or str(error)})
             return 0
+    copying = Thread(target=copy, args=(server.stdout, Path(request["log"]), hide), daemon=True)
+    if server.stdout is not None:
+        copying.start()
     _say(sys.stdout, {"pid": server.pid})
     while server.poll() is None and os.getppid() == parent:
         if select.select([sys.stdin], [], [], POLL_S)[0]:
             break
     stop_all(server, float(request["stop_timeout"]))
+    if server.stdout is not None:
+        copying.join(COPY_S)  # a descendant that could not be found may hold its end open
     _say(sys.stdout, {"exit": server.returncode})
     return 0
+
+
+def copy(output: IO[bytes], log: Path, hide: Sequence[str]) -> None:
+    """What a server writes into its log, without secrets: at the end of a run would be too late where it is killed."""
+    redactor, ended = LineRedactor(hide), False
+    with log.open("ab", buffering=0) as file:
+        while not ended:
+            data = os.read(output.fileno(), CHUNK)
+            ended = not data
+            with suppress(OSError):  # the disk is full: it is read on, or the server would wait for ever
+                file.write(redactor.end() if ended else redactor.feed(data))
 
 
 def adopt_orphans() -> None:

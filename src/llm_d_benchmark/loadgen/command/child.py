@@ -18,7 +18,7 @@ import psutil
 from ...config.secrets import to_hide
 from ...domain.endpoint import Endpoint
 from ...domain.errors import GeneratorError
-from ..external.process import MARK, ToolProcess, log_tail, redact
+from ..external.process import MARK, ToolProcess, log_tail, pump
 from .messages import HEADERS_ENV, FromGenerator, ToGenerator, decode, encode
 from .settings import CommandSettings
 
@@ -63,8 +63,7 @@ class Child:
                 advice="is it installed, built and executable? Relative paths start at native.cwd",
             ) from None
         assert self._process.stderr is not None
-        hide = [s.encode() for s in to_hide(self._endpoint)]
-        self._logging = asyncio.create_task(_copy(self._process.stderr, self.log, hide))
+        self._logging = asyncio.create_task(pump(self._process.stderr, self.log, to_hide(self._endpoint)))
         self._reading = asyncio.create_task(self._read())
         self._tool = ToolProcess(self._process, mark, self._logging)
         return self
@@ -161,16 +160,3 @@ def _cpu(pid: int) -> float:
                 used = process.cpu_times()
                 total += used.user + used.system
     return total
-
-
-async def _copy(stream: asyncio.StreamReader, log: Path, hide: list[bytes]) -> None:
-    """Copy stderr into the log line by line, without secrets."""
-    with log.open("ab", buffering=0) as file:
-        while True:
-            try:
-                line = await stream.readline()
-            except ValueError:
-                line = b"(a line that was too long)\n"
-            if not line:
-                return
-            file.write(redact(line, hide))

@@ -16,6 +16,7 @@ from ...config.secrets import to_hide
 from ...domain.errors import GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
+from ...domain.redaction import redacted
 from ...domain.schedule import Stage, StageOutcome
 from ...workload.synthetic import SyntheticOptions
 from ..api import LoadJob
@@ -33,7 +34,7 @@ from .plan import (
     without_template,
     workload_type,
 )
-from .process import ToolProcess, log_tail, redact
+from .process import ToolProcess, log_tail
 from .reading import read
 from .stage import (
     as_observed,
@@ -237,7 +238,7 @@ class _StageRun:
         unset = [f"-u {k}" for k, v in invocation.env.items() if v is None]
         prefix = ["env", *unset, *assigned] if invocation.env else []
         line = " ".join([*prefix, shlex.join(invocation.argv)])
-        shown = redact(line.encode(), [h.encode() for h in self.hide]).decode()
+        shown = redacted(line, self.hide)
         with (self.folder / "command.sh").open("a", encoding="utf-8") as file:
             file.write(f"# {self.adapter.name} {self.environment.version}\n{shown}\n")
 

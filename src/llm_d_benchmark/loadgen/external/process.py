@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...domain.errors import GeneratorError
+from ...domain.redaction import LineRedactor
 from .guard import MARK, end_family
 
 GRACE_S = 5.0
@@ -59,14 +60,14 @@ class ToolProcess:
         except OSError as error:
             raise GeneratorError(f"{argv[0]} cannot be started: {error.strerror or error}") from None
         assert process.stdout is not None
-        pump = asyncio.create_task(_pump(process.stdout, log, [h.encode() for h in hide if h]))
+        pumping = asyncio.create_task(pump(process.stdout, log, hide))
         guard = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "llm_d_benchmark.loadgen.external.guard"),
             *(str(process.pid), mark, str(GRACE_S)),
             stdin=PIPE,
             start_new_session=True,
         )
-        return ToolProcess(process, mark, pump, guard)
+        return ToolProcess(process, mark, pumping, guard)
 
     async def wait(self, timeout_s: float) -> int | None:
         """The exit code (negative: a signal), or None where it still runs after so many seconds."""
@@ -94,17 +95,14 @@ class ToolProcess:
             await self._guard.wait()
 
 
-async def _pump(stream: asyncio.StreamReader, log: Path, hide: Sequence[bytes]) -> None:
+async def pump(stream: asyncio.StreamReader, log: Path, hide: Sequence[str]) -> None:
     """Copy a stream into a file. Where there is something to hide, a line is written when it is whole."""
-    rest, full = b"", False
+    redactor, full = LineRedactor(hide), False
     with log.open("ab", buffering=0) as file:
         while chunk := await stream.read(_CHUNK):
-            rest += chunk
-            cut = max(rest.rfind(b"\n"), rest.rfind(b"\r")) + 1 if hide and len(rest) < _CHUNK else len(rest)
-            full = full or not _written(file, redact(rest[:cut], hide))
-            rest = rest[cut:]
+            full = full or not _written(file, redactor.feed(chunk))
         if not full:
-            _written(file, redact(rest, hide))
+            _written(file, redactor.end())
 
 
 def _written(file: BinaryIO, data: bytes) -> bool:
@@ -114,13 +112,6 @@ def _written(file: BinaryIO, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def redact(data: bytes, hide: Sequence[bytes]) -> bytes:
-    """The data with every secret replaced."""
-    for secret in hide:
-        data = data.replace(secret, b"***")
-    return data
 
 
 def log_tail(log: Path) -> str:
@@ -135,4 +126,4 @@ def log_tail(log: Path) -> str:
     return "\n".join(f"    {line}" for line in tail) if tail else "    (it wrote nothing)"
 
 
-__all__ = ["MARK", "ToolProcess", "log_tail", "redact"]
+__all__ = ["MARK", "ToolProcess", "log_tail", "pump"]
