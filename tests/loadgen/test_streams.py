@@ -182,6 +182,18 @@ def test_an_idle_connection_that_the_server_closed_is_replaced_silently(server: 
 
 
 @pytest.mark.parametrize("receiver", ["auto", "python"])
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_request_that_the_server_worked_on_is_not_sent_again(
+    server: OpenAIServer, receiver: str, streaming: bool
+) -> None:
+    """The connection had been idle too, but its end does not cross with the request: it comes much later."""
+    ran = one_of(server, "drop_late", n=3, streaming=streaming, config={"native": {"receiver": receiver}})
+    assert ran.labels("status") == ["failed"] * 3
+    assert ran.labels("error_class") == ["truncated"] * 3
+    assert len([request for request in server.inference if request.behaviour == "drop_late"]) == 3
+
+
+@pytest.mark.parametrize("receiver", ["auto", "python"])
 def test_a_server_that_ends_idle_connections_costs_no_request(server: OpenAIServer, receiver: str) -> None:
     """It ends its side between two requests, and takes in without a word what comes after that."""
     server.behaviour = "leave_idle"

@@ -68,8 +68,10 @@ def test_chaos_loses_nothing(seed: int, stop_after: float | None) -> None:
         assert len(ran.records) == 300
         assert ran.count(Status.CANCELLED) == 0
         failures = Counter(s for s in said if s in FAILING)
-        # a refused request on a reused connection is sent once more, so its fate is drawn again
-        assert 0 <= sum(failures.values()) - ran.count(Status.FAILED) <= failures["refuse"] + failures["garbage_http"]
+        # A refused request on a reused connection is sent once more, so its fate is drawn again; one whose connection
+        # a busy machine drops late is not, and failed.
+        most = failures["refuse"] + failures["garbage_http"]
+        assert -said.count("drop_idle") <= sum(failures.values()) - ran.count(Status.FAILED) <= most
         assert ran.count(Status.FAILED) > 30
     else:
         assert ran.of(EventType.STAGE_END)[0]["reason"] == "interrupted"

@@ -13,8 +13,9 @@ from llm_d_benchmark.testing.jobs import NumberedSessions, closed, run
 from tests.sdk.build import SDK, built_go, built_rust
 from tests.support.openai_server import BEHAVIOURS, OpenAIServer
 
-# A request that meets these is sent once more by every client, which would take the next one's behaviour.
-TWICE = ("refuse", "drop_idle", "leave_idle")
+# A request that meets these is sent once more by every client, which would take the next one's behaviour; one that
+# meets drop_late only by the examples, which do not ask when a connection ended.
+TWICE = ("refuse", "drop_idle", "leave_idle", "drop_late")
 KINDS = [name for name in BEHAVIOURS if name not in TWICE]
 DIFFERENT = {"gzip": "truncated", "deflate": "truncated", "multi_line": "protocol", "error_event_plain": "truncated"}
 

@@ -31,7 +31,8 @@ BEHAVIOURS: tuple[str, ...] = (
     "ok", "http_500", "http_400", "http_429", "refuse", "stall", "stall_half", "cut", "cut_clean", "garbage",
     "garbage_http", "error_event", "error_event_plain", "no_done", "no_usage", "redirect", "gzip", "deflate", "split",
     "coalesced", "crlf", "comments", "multi_line", "role_only", "null_delta", "reasoning", "tool_calls", "multi_token",
-    "continue_100", "close_after_each", "drop_idle", "leave_idle", "until_close", "empty",
+    "continue_100", "close_after_each", "drop_idle", "leave_idle", "drop_late", "until_close",
+    "empty",
 )  # fmt: skip
 CHAT_OVERHEAD = 7
 """Tokens the chat template adds to the words of all messages together."""
@@ -260,6 +261,9 @@ class OpenAIServer:
             return False
         if how == "drop_idle" and request.reused:
             return False  # an idle connection closed just as the request came
+        if how == "drop_late":
+            await asyncio.sleep(0.2)
+            return False  # it has worked on it, and ends before the first byte of an answer
         if not body.get("stream"):
             return await self._whole(request, path, writer, count)
         return await Stream(self, request, path, writer, count, self._random).run()

@@ -16,6 +16,10 @@ from .decode import Decoded, decode_body, decode_slices, inflate
 from .pool import ConnectError, Pool
 from .wire import Limits
 
+IDLE_CLOSE_NS = 50_000_000
+"""How long after a request was written its connection may end, beside the network's time, and still have been closed as
+an idle one: a busy server closes late what it decided before, and a busy client sees it late."""
+
 
 class Outcome(Enum):
     PENDING = auto()
@@ -31,7 +35,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_done", "_limits", "_pool", "_retry", "_timer", "attempts", "body", "connect",
+        "_connection", "_done", "_limits", "_pool", "_retry", "_timer", "_written", "attempts", "body", "connect",
         "encoding", "end", "error", "http_status", "message", "outcome", "ready", "request", "request_id", "scheduled",
         "sent", "session", "session_token", "streaming", "turn",
     )  # fmt: skip
@@ -74,6 +78,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._written = 0
 
     def start(self) -> None:
         """Send the request, on an idle connection where there is one."""
@@ -101,7 +106,7 @@ class Exchange:
 
     def _send(self, connection: Connection) -> None:
         self._connection = connection
-        sent = connection.send(self, self.request)
+        sent = self._written = connection.send(self, self.request)
         self.body = connection.body
         if self.sent is None:
             self.sent = sent
@@ -188,7 +193,7 @@ class Exchange:
         self._connection = None
         self.http_status = connection.status or self.http_status
         self.encoding = connection.encoding
-        if not connection.started and connection.reused:
+        if not connection.started and self._crossed(connection):
             # The server closed an idle connection while the request was under way: it never saw it. Sending it once
             # more on a new connection is what every HTTP client does, and no retry.
             self._cancel_timer()
@@ -199,6 +204,14 @@ class Exchange:
             self._fail(ErrorClass.PROTOCOL, reason)
         else:
             self._fail(ErrorClass.TRUNCATED, f"{reason} before the end of the response")
+
+    def _crossed(self, connection: Connection) -> bool:
+        """Whether the end of a connection that had been idle may have been on its way before the request came.
+
+        It is then seen within one round trip of the request, or a little later. What ends after that ends with a
+        request that the server may have worked on: sent again, its failure and the work would be hidden.
+        """
+        return connection.reused and connection.now - self._written <= IDLE_CLOSE_NS + self._pool.round_trip
 
     # ends
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
 from collections.abc import Callable
@@ -53,6 +54,8 @@ class Pool:
         self._endpoint = endpoint
         self._timeout = connect_timeout
         self._tls = tls_context(endpoint.tls) if endpoint.secure else None
+        self.round_trip = math.inf
+        """The shortest time that it took to connect, ns: no less than one round trip, however late the loop is."""
         self._idle: list[Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -101,7 +104,9 @@ class Pool:
         except OSError as error:
             failed(ConnectError(ErrorClass.CONNECT, f"connect: {error.strerror or type(error).__name__}", began))
         else:
-            connected(connection, monotonic_ns() - began)
+            took = monotonic_ns() - began
+            self.round_trip = min(self.round_trip, took)
+            connected(connection, took)
 
     async def _open(self) -> Connection:
         if self._receiver is not None:

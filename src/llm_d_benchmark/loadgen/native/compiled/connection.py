@@ -225,6 +225,7 @@ class CompiledConnection(Connection):
         if self.receiver is receiver:
             self.look()  # there may be an answer all the same
         if self.receiver is receiver and receiver is not None:
+            self.now = monotonic_ns()
             self.close()
             receiver.broken(self, "connection reset", False)
 
