@@ -14,7 +14,7 @@ from llm_d_benchmark.domain.endpoint import Endpoint
 from llm_d_benchmark.simulator.profiles import load_profile
 from llm_d_benchmark.target.http import Http
 from tests.simulator.serving import deployed, scrape, total
-from tests.simulator.test_server_api import post, stream, streamed
+from tests.simulator.test_server_api import post, raw, request, stream, streamed
 
 ASK: dict[str, Any] = {"prompt": "hello", "max_tokens": 40}
 
@@ -100,6 +100,16 @@ async def test_a_cut_breaks_the_connection_half_way() -> None:
         samples = await scrape(replica)
     assert total(samples, "vllm:request_success_total", finished_reason="abort") == 1
     assert total(samples, "vllm:num_requests_running") == 0
+
+
+async def test_a_cut_breaks_a_whole_answer_off_half_way() -> None:
+    async with deployed(speed=10, failures={"cut_rate": 1.0}) as (router, replica):
+        head, _, body = (await raw(router, request("/v1/completions", ASK))).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        [length] = [int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: ")]
+        assert length // 3 < len(body) < length
+        assert body.startswith(b'{"id":"cmpl-0"')
+        assert total(await scrape(replica), "vllm:request_success_total", finished_reason="abort") == 1
 
 
 async def test_a_slow_replica_takes_its_factor() -> None:

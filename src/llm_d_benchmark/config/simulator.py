@@ -58,7 +58,7 @@ class FailureConfig(Model):
     http_500_rate: float = Field(0.0, ge=0, le=1, description="answered 500 at once")
     stall_rate: float = Field(0.0, ge=0, le=1, description="streams that stop half-way for stall_time")
     stall_time: Seconds = Field(30.0, gt=0, description="length of a stall")
-    cut_rate: float = Field(0.0, ge=0, le=1, description="streams whose connection is closed half-way")
+    cut_rate: float = Field(0.0, ge=0, le=1, description="answers whose connection is closed half-way")
     max_queue: int | None = Field(
         None, ge=0, description="requests per replica that may wait for a place in its batch; more are answered 429"
     )

@@ -90,13 +90,20 @@ class Connection(asyncio.Protocol):
 
     def reply(self, status: int, body: bytes, *, kind: str = "application/json", headers: str = "") -> None:
         """A whole answer, which ends the exchange."""
-        close = "connection: close\r\n" if self._close else ""
-        head = (
-            f"HTTP/1.1 {status} {REASONS[status]}\r\nserver: llm-d-benchmark-simulator\r\ncontent-type: {kind}\r\n"
-            f"content-length: {len(body)}\r\n{headers}{close}\r\n"
-        )
-        self.write(head.encode("latin-1") + body)
+        self.write(self._head(status, len(body), kind, headers) + body)
         self.done()
+
+    def begin(self, body: bytes, *, headers: str = "") -> None:
+        """The first half of an answer that never ends."""
+        self.write(self._head(200, len(body), "application/json", headers) + body[: len(body) // 2])
+
+    def _head(self, status: int, size: int, kind: str, headers: str) -> bytes:
+        """The head of an answer with a body of so many bytes."""
+        close = "connection: close\r\n" if self._close else ""
+        return (
+            f"HTTP/1.1 {status} {REASONS[status]}\r\nserver: llm-d-benchmark-simulator\r\ncontent-type: {kind}\r\n"
+            f"content-length: {size}\r\n{headers}{close}\r\n"
+        ).encode("latin-1")
 
     def reply_json(self, status: int, value: object, *, headers: str = "") -> None:
         self.reply(status, msgspec.json.encode(value), headers=headers)

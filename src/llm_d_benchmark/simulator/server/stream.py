@@ -112,7 +112,7 @@ class Answer:
         word = self._word()
         self.count += 1
         if not self.ask.stream:
-            self._finish(self._whole())
+            self._finish(self._whole(self.count))
             return
         last = self.template.last(word, self.reason, self.count, self.cached or 0)
         self._finish(self.template.role() + last if only else last)
@@ -125,6 +125,8 @@ class Answer:
 
     def cut(self) -> None:
         """Break the connection off in the middle of the answer."""
+        if not self.ask.stream:
+            self.connection.begin(self._whole(self.output_tokens), headers=self.headers)
         self.connection.cut()
         self.write = self._held.append
         self.client_gone()
@@ -156,12 +158,13 @@ class Answer:
         self.place = place + 1 if place + 1 < len(words) else 0
         return words[place][1:] if self.ask.chat and self.count == 0 else words[place]
 
-    def _whole(self) -> bytes:
+    def _whole(self, tokens: int) -> bytes:
+        """The answer that is not streamed, of so many tokens."""
         ask = self.ask
         texts = self.texts
         if texts is None:
-            texts = self.vocabulary.texts_of(self.start, self.count, ask.chat)
-        counts = usage(len(ask.prompt), self.count, self.cached or 0)
+            texts = self.vocabulary.texts_of(self.start, tokens, ask.chat)
+        counts = usage(len(ask.prompt), tokens, self.cached or 0)
         template = self.template
         return whole(ask, template.answer_id, template.model, "".join(texts), self.reason, counts)
 
