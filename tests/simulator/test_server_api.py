@@ -210,8 +210,15 @@ async def test_it_is_not_ready_before_its_startup_time() -> None:
     async with deployed(startup_time=1.0) as (router, _), Http(router) as http:
         assert (await http.get("/health")).status == 503
         assert (await post(router, "/v1/completions", prompt="x"))[0] == 503
+        loading = await scrape(router)
         await asyncio.sleep(1.05)
         assert (await http.get("/health")).status == 200
+        ready = await scrape(router)
+    for name in ("llm_d_epp_ready_endpoints", "inference_pool_ready_pods"):
+        assert [total(seen, name) for seen in (loading, ready)] == [0, 1]
+    assert total(loading, "llm_d_epp_request_total") == 1
+    assert total(loading, "llm_d_epp_request_error_total", error_code="503") == 1
+    assert total(loading, "llm_d_epp_request_running") == 0
 
 
 async def test_pipelined_and_broken_requests() -> None:

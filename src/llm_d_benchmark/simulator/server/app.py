@@ -116,7 +116,6 @@ class Site:
     def _route(self, connection: Connection, request: Request) -> None:
         service, path, post = self._service, request.path, request.method == "POST"
         if post and path in ("/v1/chat/completions", "/v1/completions"):
-            self._check_ready()
             self._generate(connection, request, chat=path == "/v1/chat/completions")
         elif path in ("/health", "/ping"):
             self._check_ready()
@@ -167,6 +166,7 @@ class Site:
     def _generate(self, connection: Connection, request: Request, *, chat: bool) -> None:
         status = 500  # of an error nobody foresaw
         try:
+            self._check_ready()
             self._check_key(request)
             self._submit(connection, request, chat)
             status = 200

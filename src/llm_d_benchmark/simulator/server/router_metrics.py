@@ -9,6 +9,7 @@ from statistics import fmean, pstdev
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .clock import monotonic_ns
 from .histogram import Histogram
 from .replica import Replica
 from .stream import LEFT, Answer
@@ -39,10 +40,14 @@ NEW, OBJECTIVE, EXTENSION, POOL_OLD = (
 
 
 class RouterMetrics(Collector):
-    """Counts of the requests that came through the router; the pool's figures are taken from the replicas."""
+    """Counts of the requests that came through the router; the pool's figures are taken from the replicas.
 
-    def __init__(self, model: str, replicas: Sequence[Replica]) -> None:
-        self._replicas = replicas
+    Args:
+        ready_at: monotonic ns until which no replica is ready.
+    """
+
+    def __init__(self, model: str, replicas: Sequence[Replica], ready_at: int) -> None:
+        self._replicas, self._ready_at = replicas, ready_at
         self._model = {"model_name": model, "target_model_name": model}
         self.running = 0
         self.requests = 0
@@ -136,8 +141,9 @@ class RouterMetrics(Collector):
             {"inference_pool": POOL},
             saturation,
         )
-        yield _gauge(f"{NEW}ready_endpoints", "Ready endpoints in the pool.", pool, len(states))
-        yield _gauge(f"{POOL_OLD}ready_pods", "Ready pods in the pool.", pool, len(states))
+        ready = len(states) if monotonic_ns() >= self._ready_at else 0
+        yield _gauge(f"{NEW}ready_endpoints", "Ready endpoints in the pool.", pool, ready)
+        yield _gauge(f"{POOL_OLD}ready_pods", "Ready pods in the pool.", pool, ready)
         for name in (f"{NEW}request_running", f"{OBJECTIVE}running_requests"):
             yield _gauge(name, "Requests under way.", {"model_name": self._model["model_name"]}, self.running)
 

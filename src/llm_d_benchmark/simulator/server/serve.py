@@ -39,7 +39,7 @@ async def serving(
     )  # fmt: skip
     clock = Clock(config.speed)
     replicas = _replicas(config, profile, clock, loop)
-    router = RouterMetrics(profile.model, replicas)
+    router = RouterMetrics(profile.model, replicas, service.ready_at)
     async with AsyncExitStack() as stack:
         dispatcher: Dispatcher
         if config.disaggregation is None:
