@@ -231,6 +231,37 @@ async def test_pipelined_and_broken_requests() -> None:
         assert b'"type":"BadRequestError"' in await raw(router, broken)
 
 
+@pytest.mark.parametrize("path", ["/health", "/version", "/metrics", "/v1/models", "/v1/completions", "/nowhere"])
+async def test_an_answer_to_head_has_no_body(path: str) -> None:
+    """What follows it on the connection is the head of the next answer, to a GET."""
+    asked = b" %s HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    async with deployed(**FAST) as (router, _):
+        answers = await raw(
+            router,
+            b"HEAD" + asked % (path.encode(), b"") + b"GET" + asked % (path.encode(), b"Connection: close\r\n"),
+        )
+    head, get, body = answers.split(b"\r\n\r\n", 2)
+    assert head.split(b"\r\n")[0] == get.split(b"\r\n")[0]
+    assert (b"\r\ncontent-length: %d" % len(body)) in get
+    if path != "/metrics":  # which differs from one time to the next
+        assert head == get.removesuffix(b"\r\nconnection: close")
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "allowed"),
+    [
+        ("/v1/models", "POST", "GET, HEAD"), ("/metrics", "DELETE", "GET, HEAD"), ("/version", "PUT", "GET, HEAD"),
+        ("/health", "POST", "GET, HEAD"), ("/ping", "PUT", "GET, HEAD, POST"), ("/v1/completions", "GET", "POST"),
+        ("/tokenize", "DELETE", "POST"),
+    ],
+)  # fmt: skip
+async def test_a_method_that_a_path_does_not_have_is_405(path: str, wrong: str, allowed: str) -> None:
+    async with deployed(**FAST) as (router, _):
+        answer = await raw(router, f"{wrong} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert f"\r\nallow: {allowed}\r\n".encode() in answer
+
+
 async def test_a_pipelined_request_begins_when_the_one_before_has_ended() -> None:
     async with deployed() as (router, replica):
         ask = {"prompt": "x", "max_tokens": 40}

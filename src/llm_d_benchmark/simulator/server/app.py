@@ -26,8 +26,12 @@ from .scrape import Scrape
 from .stream import Answer, word_of
 from .tokenizer import Tokenizer
 
-PATHS = ("/health", "/ping", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions",
-         "/tokenize", "/detokenize")  # fmt: skip
+METHODS = {
+    **dict.fromkeys(("/health", "/version", "/metrics", "/v1/models"), ("GET", "HEAD")),
+    "/ping": ("GET", "HEAD", "POST"),  # as in vLLM: SageMaker sends POST
+    **dict.fromkeys(("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"), ("POST",)),
+}
+"""Of each path."""
 SESSION_ID = "x-session-id"
 """The header that tells whose requests belong together, where no token says where they are served."""
 
@@ -114,8 +118,14 @@ class Site:
             refuse(connection, error)
 
     def _route(self, connection: Connection, request: Request) -> None:
-        service, path, post = self._service, request.path, request.method == "POST"
-        if post and path in ("/v1/chat/completions", "/v1/completions"):
+        service, path = self._service, request.path
+        methods = METHODS.get(path)
+        if methods is None:
+            connection.reply_json(404, {"detail": "Not Found"})
+        elif request.method not in methods:
+            headers = f"allow: {', '.join(methods)}\r\n"
+            connection.reply_json(405, {"detail": "Method Not Allowed"}, headers=headers)
+        elif path in ("/v1/chat/completions", "/v1/completions"):
             self._generate(connection, request, chat=path == "/v1/chat/completions")
         elif path in ("/health", "/ping"):
             self._check_ready()
@@ -128,16 +138,12 @@ class Site:
             self._check_ready()
             self._check_key(request)
             connection.reply_json(200, self._models())
-        elif post and path == "/tokenize":
+        elif path == "/tokenize":
             limit = service.max_model_len
             answer = tokenize(request.body, model=service.model, max_model_len=limit, tokenizer=service.tokenizer)
             connection.reply_json(200, answer)
-        elif post and path == "/detokenize":
-            connection.reply_json(200, detokenize(request.body, model=service.model, tokenizer=service.tokenizer))
-        elif path in PATHS:
-            connection.reply_json(405, {"detail": "Method Not Allowed"})
         else:
-            connection.reply_json(404, {"detail": "Not Found"})
+            connection.reply_json(200, detokenize(request.body, model=service.model, tokenizer=service.tokenizer))
 
     def _check_ready(self) -> None:
         if monotonic_ns() < self._service.ready_at:

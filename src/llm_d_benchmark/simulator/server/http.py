@@ -57,8 +57,8 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_body", "_busy", "_clear", "_close", "_handler", "_headers", "_parser", "_size", "_socket", "_url", "_waiting",
-        "answering", "transport",
+        "_body", "_busy", "_clear", "_close", "_handler", "_head_only", "_headers", "_parser", "_size", "_socket",
+        "_url", "_waiting", "answering", "transport",
     )  # fmt: skip
 
     def __init__(self, handler: Handler) -> None:
@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._busy = False
         self._close = False
+        self._head_only = False
         self._clear = True
         self.answering: Answering | None = None
         """Set by the handler while an answer is under way."""
@@ -89,8 +90,9 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
 
     def reply(self, status: int, body: bytes, *, kind: str = "application/json", headers: str = "") -> None:
-        """A whole answer, which ends the exchange."""
-        self.write(self._head(status, len(body), kind, headers) + body)
+        """A whole answer, which ends the exchange; to HEAD without its body."""
+        head = self._head(status, len(body), kind, headers)
+        self.write(head if self._head_only else head + body)
         self.done()
 
     def begin(self, body: bytes, *, headers: str = "") -> None:
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
         """Handle the oldest request that waits, unless one is under way."""
         if self._waiting and not self._busy and not self.transport.is_closing():
             request, keep_alive = self._waiting.popleft()
-            self._busy, self._close = True, not keep_alive
+            self._busy, self._close, self._head_only = True, not keep_alive, request.method == "HEAD"
             if request.too_large:
                 self.reply_json(413, _error(413, f"the body is larger than {MAX_BODY} bytes"))
             else:
@@ -156,7 +158,7 @@ class Connection(asyncio.Protocol):
         if self._busy:
             self.transport.abort()
         else:
-            self._busy = self._close = True
+            self._busy, self._close, self._head_only = True, True, False
             self.reply_json(400, _error(400, message))
 
     def connection_lost(self, exc: Exception | None) -> None:
