@@ -22,15 +22,21 @@ def test_an_answers_ids_are_those_of_its_text(first: int, count: int, chat: bool
     st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=30), st.text("abc", min_size=1, max_size=3)
 )
 def test_a_stop_string_is_found_where_it_first_ends(texts: list[str], stop: str) -> None:
-    whole, kept = "".join(texts), cut_at_stop(texts, [stop], 0)
+    whole, found = "".join(texts), cut_at_stop(texts, [stop], 0)
     if stop not in whole:
-        assert kept is None
+        assert found is None
         return
-    assert kept is not None
+    assert found is not None
+    kept, which = found
+    assert which == stop
     assert "".join(kept) == whole[: whole.index(stop)]
     assert stop in "".join(texts[: len(kept)])
     assert stop not in "".join(texts[: len(kept) - 1])
 
 
 def test_a_stop_string_within_the_least_tokens_does_not_count() -> None:
-    assert cut_at_stop(["a", "b", "a"], ["a"], 1) == ["a", "b", ""]
+    assert cut_at_stop(["a", "b", "a"], ["a"], 1) == (["a", "b", ""], "a")
+
+
+def test_of_several_stop_strings_the_first_in_the_text_counts() -> None:
+    assert cut_at_stop(["a", "b", "c"], ["c", "b"], 0) == (["a", ""], "b")

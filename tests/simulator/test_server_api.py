@@ -140,17 +140,35 @@ async def test_a_stop_string_ends_the_answer_and_is_not_in_it() -> None:
     stop = f"{words[20]} {words[21][:2]}"
     for streaming in (False, True):
         async with deployed(**FAST) as (router, _):
-            ask: dict[str, Any] = {"prompt": "hello", "max_tokens": 200, "stop": [stop]}
+            ask: dict[str, Any] = {"prompt": "hello", "max_tokens": 200, "stop": [words[40], stop]}
             if streaming:
                 *tokens, _ = await stream(router, "/v1/completions", **ask)
-                text = "".join(t["choices"][0]["text"] for t in tokens)
-                reason = tokens[-1]["choices"][0]["finish_reason"]
+                text, last = "".join(t["choices"][0]["text"] for t in tokens), tokens[-1]["choices"][0]
+                assert {t["choices"][0]["stop_reason"] for t in tokens[:-1]} == {None}
             else:
                 _, answer = await post(router, "/v1/completions", **ask)
-                text, reason = answer["choices"][0]["text"], answer["choices"][0]["finish_reason"]
+                last = answer["choices"][0]
+                text = last["text"]
                 assert answer["usage"]["completion_tokens"] == 22
             assert text.split() == words[:20]
-            assert reason == "stop"
+            assert (last["finish_reason"], last["stop_reason"]) == ("stop", stop)
+
+
+@pytest.mark.parametrize("usage", [False, True])
+@pytest.mark.parametrize("stop", [[], ["\n", " "]])
+async def test_the_last_event_of_a_chat_has_the_stop_string_where_one_ended_it(usage: bool, stop: list[str]) -> None:
+    chat: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "stop": stop}
+    if usage:
+        chat["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    async with deployed(**FAST) as (router, _):
+        events = await stream(router, "/v1/chat/completions", **chat)
+        _, answer = await post(
+            router, "/v1/chat/completions", **{k: v for k, v in chat.items() if k != "stream_options"}
+        )
+    *others, last = [e["choices"][0] for e in events[:-1] if e["choices"]]
+    for choice in (last, answer["choices"][0]):
+        assert (choice["finish_reason"], choice["stop_reason"]) == (("stop", " ") if stop else ("length", None))
+    assert all(choice["finish_reason"] is None for choice in others)
 
 
 async def test_answers_end_by_themselves_unless_told_not_to() -> None:

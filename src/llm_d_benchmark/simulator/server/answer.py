@@ -52,26 +52,26 @@ class Vocabulary:
         return ids
 
 
-def cut_at_stop(texts: Sequence[str], stop: Sequence[str], least: int) -> list[str] | None:
-    """The texts of the tokens up to the first stop string, which itself is left out (the last may be empty); None
-    where there is none.
+def cut_at_stop(texts: Sequence[str], stop: Sequence[str], least: int) -> tuple[list[str], str] | None:
+    """The texts of the tokens up to the first stop string, which itself is left out (the last may be empty), and that
+    string; None where there is none.
 
     Args:
         least: tokens in which no stop string is looked for.
     """
     whole = "".join(texts)
     begin = len("".join(texts[:least]))
-    found = min(((at, at + len(s)) for s in stop if (at := whole.find(s, begin)) >= 0), default=None)
+    found = min(((at, at + len(s), s) for s in stop if (at := whole.find(s, begin)) >= 0), default=None)
     if found is None:
         return None
-    start, end = found
+    start, end, which = found
     kept, position = [], 0
     for text in texts:
         kept.append(text[: max(0, start - position)])
         position += len(text)
         if position >= end:
             break
-    return kept
+    return kept, which
 
 
 class Template:
@@ -92,8 +92,10 @@ class Template:
             self._middle = b'"},"logprobs":null,"finish_reason":'
         else:
             self._prefix = start + b'"text":"'
-            self._middle = b'","logprobs":null,"stop_reason":null,"finish_reason":'  # fmperf needs stop_reason
-        self.suffix = self._middle + b"null}]}\n\n\r\n"
+            self._middle = b'","logprobs":null,"finish_reason":'
+        # As in vLLM, whose chat has no stop_reason before the last event. fmperf needs it in each of a completion.
+        self._no_reason = b"null" if ask.chat else b'null,"stop_reason":null'
+        self.suffix = self._middle + self._no_reason + b"}]}\n\n\r\n"
         self._fixed = len(self._prefix) + len(self.suffix) - 2
         self.heads = [b"%x\r\n%b" % (self._fixed + n, self._prefix) for n in range(LONGEST + 1)]
         """By length of the word: the chunk up to the word."""
@@ -101,16 +103,17 @@ class Template:
     def event(self, word: bytes, tokens: int) -> bytes:
         """One token; ``tokens``: of the answer so far, for a usage in every event."""
         if self._ask.continuous_usage:
-            return self._with_usage(word, b"null", tokens)
+            return self._with_usage(word, self._no_reason, tokens)
         return self.heads[len(word)] + word + self.suffix
 
     def role(self) -> bytes:
         """The first event of a chat, which carries no token."""
         return chunk(self._opening + ROLE + self._end(0)) if self._ask.chat else b""
 
-    def last(self, word: bytes, reason: str, tokens: int, cached: int) -> bytes:
-        """The last token, the usage where it was asked for, and the end of the stream."""
-        event = self._with_usage(word, b'"%b"' % reason.encode(), tokens)
+    def last(self, word: bytes, reason: str, stop: str | None, tokens: int, cached: int) -> bytes:
+        """The last token, why it is (``stop``: the stop string that it met), the usage where it was asked for, and the
+        end of the stream."""
+        event = self._with_usage(word, b'"%b","stop_reason":%b' % (reason.encode(), msgspec.json.encode(stop)), tokens)
         if not self._ask.include_usage:
             return event + DONE
         counts = USAGE_CACHED % (self._prompt_tokens, self._prompt_tokens + tokens, tokens, cached)
@@ -144,9 +147,11 @@ def usage(prompt: int, output: int, cached: int) -> dict[str, object]:
     }
 
 
-def whole(ask: Ask, answer_id: str, model: str, text: str, reason: str, counts: dict[str, object]) -> bytes:
-    """An answer that is not streamed."""
-    choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
+def whole(
+    ask: Ask, answer_id: str, model: str, text: str, reason: str, stop: str | None, counts: dict[str, object]
+) -> bytes:
+    """An answer that is not streamed. ``stop``: the stop string that ended it."""
+    choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": stop}
     if ask.chat:
         choice["message"] = {"role": "assistant", "content": text, "tool_calls": []}
     else:

@@ -65,8 +65,8 @@ class Service:
         """What becomes of the next request."""
         return self._fates.next(ask.max_tokens, streaming=ask.stream)
 
-    def output(self, ask: Ask, fate: Fate, number: int) -> tuple[int, str, Sequence[str] | None]:
-        """Tokens of the answer, why it ends, and its texts where a stop string cuts it."""
+    def output(self, ask: Ask, fate: Fate, number: int) -> tuple[int, str, Sequence[str] | None, str | None]:
+        """Tokens of the answer, why it ends, and its texts and the stop string where one cuts it."""
         tokens, reason = ask.max_tokens, "length"
         if fate.length is not None and not ask.ignore_eos and fate.length < tokens:
             tokens, reason = max(1, fate.length, ask.min_tokens), "stop"
@@ -74,8 +74,9 @@ class Service:
             texts = self.vocabulary.texts_of(word_of(number, self.vocabulary), tokens, ask.chat)
             cut = cut_at_stop(texts, ask.stop, ask.min_tokens)
             if cut is not None:
-                return len(cut), "stop", cut
-        return tokens, reason, None
+                kept, stop = cut
+                return len(kept), "stop", kept, stop
+        return tokens, reason, None, None
 
     def request(
         self, ask: Ask, number: int, tokens: int, texts: Sequence[str] | None, session: str | None
@@ -196,11 +197,12 @@ class Site:
             raise ApiError(429, "too many requests (failures.http_429_rate)", "TooManyRequestsError")
         if fate.http_500:
             raise ApiError(500, "internal server error (failures.http_500_rate)", "InternalServerError")
-        tokens, reason, texts = service.output(ask, fate, number)
+        tokens, reason, texts, stop = service.output(ask, fate, number)
         session = _text(request, SESSION_ID) or ask.session
         answer = Answer(
             connection, ask, number, arrived=request.arrived, model=service.model, vocabulary=service.vocabulary,
-            output_tokens=tokens, reason=reason, texts=texts, session_token=_text(request, SESSION_TOKEN),
+            output_tokens=tokens, reason=reason, texts=texts, stop=stop,
+            session_token=_text(request, SESSION_TOKEN),
         )  # fmt: skip
         if (fate.stall or fate.cut) and tokens > 1:
             self._plan_trouble(answer, fate)

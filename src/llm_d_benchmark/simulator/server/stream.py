@@ -26,6 +26,7 @@ class Answer:
         cached: prompt tokens from the prefix cache; None until its prefill begins.
         count: tokens so far.
         headers: further lines of the answer's head, each with its end.
+        stop: the stop string that ends it.
         session_token: with which the client asks for the replica of its turn before.
         texts: of each token, where the words of the vocabulary are not all of it (a stop string); empty texts are
             tokens that a client does not see.
@@ -36,7 +37,7 @@ class Answer:
     __slots__ = (
         "_held", "_stalled", "arrived", "ask", "cached", "connection", "count", "ended", "first", "gone",
         "headers", "here", "last", "output_tokens", "place", "plain", "reason", "request_id", "session_token", "start",
-        "template", "texts", "trouble", "trouble_at", "vocabulary", "words", "write",
+        "stop", "template", "texts", "trouble", "trouble_at", "vocabulary", "words", "write",
     )  # fmt: skip
 
     def __init__(
@@ -51,10 +52,12 @@ class Answer:
         output_tokens: int,
         reason: str,
         texts: Sequence[str] | None = None,
+        stop: str | None = None,
         session_token: str | None = None,
     ) -> None:
         self.connection, self.ask, self.request_id, self.arrived = connection, ask, request_id, arrived
         self.words, self.output_tokens, self.reason, self.texts = vocabulary.bytes, output_tokens, reason, texts
+        self.stop = stop
         prefix = "chatcmpl" if ask.chat else "cmpl"
         self.template = Template(ask, f"{prefix}-{request_id}", model, len(ask.prompt))
         self.vocabulary = vocabulary
@@ -114,7 +117,7 @@ class Answer:
         if not self.ask.stream:
             self._finish(self._whole(self.count))
             return
-        last = self.template.last(word, self.reason, self.count, self.cached or 0)
+        last = self.template.last(word, self.reason, self.stop, self.count, self.cached or 0)
         self._finish(self.template.role() + last if only else last)
 
     def hold(self, seconds: float) -> None:
@@ -166,7 +169,7 @@ class Answer:
             texts = self.vocabulary.texts_of(self.start, tokens, ask.chat)
         counts = usage(len(ask.prompt), tokens, self.cached or 0)
         template = self.template
-        return whole(ask, template.answer_id, template.model, "".join(texts), self.reason, counts)
+        return whole(ask, template.answer_id, template.model, "".join(texts), self.reason, self.stop, counts)
 
 
 class Prefill(Answer):
