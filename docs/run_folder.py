@@ -68,8 +68,11 @@ result.json as a tidy one, `.events()` the events.
 those of the whole. Time series are those of the first shard that has some, as all watch the same server. A stage that
 its duration bounds has the window all shards share; one that a number of requests bounds ends with its last shard.
 `merged_from` in the manifest says for each shard its run, its host, its clock offset and how late after `--start-at` it
-began; starts more than 50 ms apart are a finding. Machines need clocks in step (NTP); what their clocks differ by is
-not measured. `missing_shards` names what is not there, and the result is then `partial`.
+began; starts more than 50 ms apart are a finding. From `--start-at` on, load generators follow one another, and the
+stages of `native` and custom ones, at their planned ends plus `drain`, the same on every machine; what is behind a stage
+that only a number of requests ends, or behind a sweep, starts as soon as that machine is ready. Machines need clocks in
+step (NTP); what their clocks differ by is not measured.
+`missing_shards` names what is not there, and the result is then `partial`.
 
 ## Versions
 

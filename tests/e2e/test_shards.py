@@ -12,30 +12,21 @@ from tests.support.openai_server import OpenAIServer
 LOAD = LENIENT + sets(request_rate=60, arrival="constant", duration="3s", input_length=16, output_length=8)
 
 
-def test_three_shards_merge_into_one_schedule(tmp_path: Path) -> None:
+def shards(count: int, *options: str, server: OpenAIServer, cwd: Path) -> list[Path]:
+    """The run folders of all shards of one run."""
     start_at = str(time.time() + 8)  # one instant for all: '+8' would be each process's own
+    known = ("--url", server.url, "--start-at", start_at, *options)
+    parts = [start("run", "-o", f"part{i}", "--shard", f"{i}/{count}", *known, cwd=cwd) for i in range(count)]
+    for part in parts:
+        _, err = part.communicate(timeout=60)
+        assert part.returncode == 0, err
+    return [only_run(cwd / f"part{i}") for i in range(count)]
+
+
+def test_three_shards_merge_into_one_schedule(tmp_path: Path) -> None:
     with OpenAIServer() as server:
-        parts = [
-            start(
-                "run",
-                "--url",
-                server.url,
-                "-o",
-                f"part{i}",
-                "--shard",
-                f"{i}/3",
-                "--start-at",
-                start_at,
-                *LOAD,
-                cwd=tmp_path,
-            )
-            for i in range(3)
-        ]
-        for part in parts:
-            _, err = part.communicate(timeout=60)
-            assert part.returncode == 0, err
+        folders = shards(3, *LOAD, server=server, cwd=tmp_path)
         posts = [r for r in server.requests if "completions" in r.path]
-    folders = [str(only_run(tmp_path / f"part{i}")) for i in range(3)]
     done = bench("merge", *folders, "-o", "merged", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     merged = json.loads(done.stdout)
@@ -48,6 +39,21 @@ def test_three_shards_merge_into_one_schedule(tmp_path: Path) -> None:
     assert 55 < rate < 65
     cv = merged["stages"][0]["metrics"]["sent_gap_cv"]["value"]
     assert cv < 0.5, "the shards interleave on one constant schedule"
+
+
+def test_every_load_generator_of_all_shards_starts_at_one_time(tmp_path: Path) -> None:
+    """The second one starts its workers while the first one's drain time lasts."""
+    load = {"concurrency": 2, "input_length": 8, "output_length": 4}
+    generators = [{"type": "native", "config": load}, {"type": "native", "config": load}]
+    own = {"load_generators": generators, "warmup": "0s", "cooldown": "0s", "duration": "0.5s", "drain": "4s"}
+    options = [x for k, v in own.items() for x in ("--set", f"spec.benchmark.{k}={json.dumps(v)}")]
+    with OpenAIServer() as server:
+        folders = shards(2, *LENIENT, *options, server=server, cwd=tmp_path)
+    done = bench("merge", *folders, "-o", "merged", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    merged = json.loads(done.stdout)
+    assert len(merged["stages"]) == 2
+    assert "shard_starts" not in {f["code"] for f in merged["findings"]}
 
 
 def test_a_missing_shard_is_named_and_the_result_partial(tmp_path: Path) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from llm_d_benchmark.config.model import BenchmarkConfig
-from llm_d_benchmark.runner.prepare import stages_of
+from llm_d_benchmark.domain.endpoint import Endpoint
+from llm_d_benchmark.runner.options import RunOptions
+from llm_d_benchmark.runner.prepare import prepare, stages_of
+from tests.support.openai_server import OpenAIServer
 
 
 @pytest.mark.parametrize(
@@ -26,3 +33,32 @@ def test_a_stage_is_planned_for_the_endpoint_that_its_generator_uses(
     config = BenchmarkConfig.model_validate({"spec": {"benchmark": {"load_generators": [generator]}}})
     (stage,) = stages_of(config, config.spec.benchmark.load_generators[0], 0).planned()
     assert stage.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("second", "starts"),
+    [
+        ({"duration": "4s"}, [1_000, 8_000, 14_000]),
+        ({"stages": [{"concurrency": 1}, {"concurrency": 2, "duration": "9s"}]}, [1_000, 8_000, 26_000]),
+        ({"num_requests": 5}, [1_000, 8_000, None]),
+        ({"sweep": {"over": "rate"}}, [1_000, 8_000, None]),
+    ],
+)
+def test_all_load_generators_start_at_a_time_that_every_machine_knows(
+    second: dict[str, Any], starts: list[int | None], tmp_path: Path
+) -> None:
+    """Those behind a load of known length do: at the planned end of what is before them, and the drain time."""
+    own: list[dict[str, Any]] = [{"duration": "5s"}, second, {"duration": "1s"}]
+    generators = [{"type": "native", "config": {"concurrency": 1, **config}} for config in own]
+    benchmark = {"load_generators": generators, "duration": "5s", "drain": "2s", "warmup": "0s"}
+    config = BenchmarkConfig.model_validate({"spec": {"benchmark": benchmark}})
+
+    async def start_times(server: OpenAIServer) -> list[int | None]:
+        jobs = await prepare(
+            config, Endpoint(server.url, server.model), options=RunOptions(start_at=1_000_000_000_000),
+            tokenizer_path=None, log_dir=tmp_path, stop=asyncio.Event(), clock_offset=0,
+        )  # fmt: skip
+        return [None if j.job.start_at is None else j.job.start_at // 1_000_000 - 999_000 for j in jobs]
+
+    with OpenAIServer() as server:
+        assert asyncio.run(start_times(server)) == starts

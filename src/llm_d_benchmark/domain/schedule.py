@@ -120,6 +120,12 @@ class Stage:
         }
 
 
+def next_start(start_at: int | None, stage: Stage, drain_s: float) -> int | None:
+    """When what follows a stage starts, where the stage started at the same instant (ns) on every machine: its planned
+    end and the drain time later. None where no time was set, or only a number of requests ends the stage."""
+    return None if start_at is None or stage.load_s is None else start_at + int((stage.load_s + drain_s) * 1e9)
+
+
 @dataclass(frozen=True, slots=True)
 class StageOutcome:
     """What a stage source is told of a finished stage: enough to choose the next load.

@@ -14,7 +14,7 @@ from ..config.model import BenchmarkConfig, LoadGeneratorSpec
 from ..domain.endpoint import Endpoint
 from ..domain.errors import ConfigError
 from ..domain.events import Finding
-from ..domain.schedule import StageSource
+from ..domain.schedule import StageSource, next_start
 from ..loadgen.api import LoadGenerator, LoadJob, NeedsInstalling
 from ..loadgen.registry import default_endpoint, load_generator
 from ..target.probe import ServerProbe
@@ -112,6 +112,7 @@ async def prepare(
     sizers: dict[tuple[str, bool], SizerReport] = {}
     prepared: list[Prepared] = []
     next_stage = 0
+    start_at = options.start_at
     given = {} if deployment is None else {"deployment": deployment}
     async with AsyncExitStack() as stack:
         probe = None if deployment else await stack.enter_async_context(ServerProbe(endpoint))
@@ -149,7 +150,7 @@ async def prepare(
                         clock_offset=clock_offset,
                         goodput={str(k): v for k, v in config.spec.benchmark.goodput.items()},
                         shard=options.shard,
-                        start_at=options.start_at if not prepared else None,
+                        start_at=start_at,
                         first_stage=next_stage - len(stages.planned()),
                         options={
                             "drain_s": config.spec.benchmark.drain,
@@ -162,7 +163,17 @@ async def prepare(
                     sizer,
                 )
             )
+            start_at = _start_after(start_at, stages, config.spec.benchmark.drain)
     return prepared
+
+
+def _start_after(start_at: int | None, stages: StageSource, drain_s: float) -> int | None:
+    """When the next load generator starts, the same on every machine; None where that cannot be said beforehand."""
+    if stages.adaptive:
+        return None
+    for stage in stages.planned():
+        start_at = next_start(start_at, stage, drain_s)
+    return start_at
 
 
 def _workload(load: LoadConfig, kind: str, sizer: PromptSizer) -> Workload:

@@ -9,7 +9,7 @@ from ...config.load import LoadConfig
 from ...domain.errors import ConfigError, GeneratorError
 from ...domain.events import Event, Finding, Severity
 from ...domain.records import Records
-from ...domain.schedule import Stage, StageOutcome
+from ...domain.schedule import Stage, StageOutcome, next_start
 from ...domain.version import VERSION
 from ..api import LoadJob
 from .child import Child
@@ -56,7 +56,7 @@ class CommandLoadGenerator:
                 if run.lost:
                     return
                 last = run.outcome
-                not_before = _next_start(job, stage, not_before)
+                not_before = next_start(not_before, stage, float(job.options.get("drain_s", 60.0)))
             if not job.stop.is_set() and (finding := await _part(child, ready)) is not None:
                 yield finding.event(now_ns(job))
 
@@ -121,13 +121,6 @@ def _require(ready: Ready, stage: Stage, job: LoadJob) -> None:
             f"{ready.name} {ready.version} cannot do what stage {stage.index} asks for: {', '.join(missing)}",
             advice=f"it can do: {', '.join(ready.capabilities) or 'nothing'}; or use the native generator",
         )
-
-
-def _next_start(job: LoadJob, stage: Stage, not_before: int | None) -> int | None:
-    """With ``start_at``, stages of known length follow one another at their planned ends, the same on every machine."""
-    if not_before is None or stage.load_s is None:
-        return None
-    return not_before + int((stage.load_s + float(job.options.get("drain_s", 60.0))) * 1e9)
 
 
 async def _part(child: Child, ready: Ready) -> Finding | None:

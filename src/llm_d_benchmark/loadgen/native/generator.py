@@ -9,7 +9,7 @@ from ...config.load import LoadConfig
 from ...domain.errors import BenchmarkError, ConfigError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
-from ...domain.schedule import Stage, StageOutcome
+from ...domain.schedule import Stage, StageOutcome, next_start
 from ..api import LoadJob
 from .connection import monotonic_ns
 from .feeder import Dealer, Feeder, bounded
@@ -213,11 +213,7 @@ class _Stages:
         if self._not_before is None:
             return now
         start = max(now, self._not_before - self._job.clock_offset)
-        if stage.load_s is None:
-            self._not_before = None
-        else:
-            drain = float(self._job.options.get("drain_s", 60.0))
-            self._not_before += int((stage.load_s + drain) * 1e9)
+        self._not_before = next_start(self._not_before, stage, float(self._job.options.get("drain_s", 60.0)))
         return start
 
     def _outcome(self, meter: OutcomeMeter | None, stage: Stage, times: StageTimes) -> StageOutcome | None:
