@@ -176,6 +176,14 @@ def test_workers_share_a_stage_by_the_one_partition(server: OpenAIServer) -> Non
     assert {e["worker"] for e in ran.of(EventType.CLIENT)} == {"0", "1"}
 
 
+def test_workers_send_as_much_of_the_load_as_they_have_of_its_users(server: OpenAIServer) -> None:
+    """Else the user of the smaller worker would still be sending alone when those of the other had nothing left."""
+    ran = run(server, closed(3, num_requests=90), config={"workers": 2})
+    worker, sent, end = (ran.records.ints(name) for name in ("worker", "sent", "end"))
+    assert np.bincount(worker).tolist() == [60, 30]
+    assert (end - sent).sum() / (end.max() - sent.min()) > 2.5
+
+
 def test_shards_partition_the_schedule_and_start_together(server: OpenAIServer) -> None:
     offset = clock_offset()
     seen: list[int] = []

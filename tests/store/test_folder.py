@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
@@ -32,10 +33,12 @@ from tests.support.records import run_input as make_input
 OVER = Event(EventType.PHASE, 0, {"phase": "benchmark", "state": "end"})
 
 
-async def written(output: Path, records: Records, **manifest: object) -> RunFolder:
+async def written(
+    output: Path, records: Records, events: Sequence[Event] = tuple(stage_events(20)), **manifest: object
+) -> RunFolder:
     config = load_config([], env={}, overrides={"spec": {"target": {"type": "local"}}})
     writer = RunWriter.create(output, name="t", config_yaml=config.to_yaml(), manifest=make_manifest(**manifest))
-    for event in [*stage_events(20), OVER]:
+    for event in [*events, OVER]:
         writer.event(event)
     await writer.append(records)
     await writer.close("ok")

@@ -18,7 +18,7 @@ from llm_d_benchmark.store.folder import RunFolder, run_input
 from llm_d_benchmark.store.merge import merge
 from llm_d_benchmark.store.samples import write_samples
 from tests.store.test_folder import written
-from tests.support.records import make_records
+from tests.support.records import make_records, stage_events
 
 
 def shard_of(whole: Records, index: int, count: int) -> Records:
@@ -27,9 +27,14 @@ def shard_of(whole: Records, index: int, count: int) -> Records:
     return Records({**part.columns, "shard": np.full(len(part), index, np.int64)})
 
 
-async def shards(tmp_path: Path, whole: Records, count: int, **manifest: object) -> list[RunFolder]:
+async def shards(
+    tmp_path: Path, whole: Records, count: int, *, concurrency: int | None = None, **manifest: object
+) -> list[RunFolder]:
+    events = stage_events(20, concurrency=concurrency)
     return [
-        await written(tmp_path / f"s{i}", shard_of(whole, i, count), shard={"index": i, "count": count}, **manifest)
+        await written(
+            tmp_path / f"s{i}", shard_of(whole, i, count), events, shard={"index": i, "count": count}, **manifest
+        )
         for i in range(count)
     ]
 
@@ -57,6 +62,14 @@ async def test_a_part_of_the_shards_is_held_against_its_part_of_the_rate(tmp_pat
         result = result_of(folder)
         assert result.stages[0].metrics.requested_rate == Measured(planned * share, "requests/s")
         assert "rate_not_reached" not in {f.code for f in result.findings}
+
+
+async def test_shards_of_a_capped_load_have_as_much_of_its_rate_as_of_its_cap(tmp_path: Path) -> None:
+    folders = await shards(tmp_path, make_records(600, rate=30.0), 3, concurrency=4)
+    one, two = folders[0], RunFolder.open(await merge_(folders[1:], tmp_path / "m"))
+    (planned,) = {e.data["load"]["rate"] for e in one.events if e.type is EventType.STAGE_START}
+    for folder in (one, two):
+        assert result_of(folder).stages[0].metrics.requested_rate == Measured(planned / 2, "requests/s")
 
 
 async def merge_(folders: list[RunFolder], output: Path) -> Path:

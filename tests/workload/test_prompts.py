@@ -129,9 +129,11 @@ OPTIONS = [
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(OPTIONS), st.integers(1, 4), st.integers(1, 4), st.integers(1, 60))
+@given(
+    st.sampled_from(OPTIONS), st.integers(1, 4), st.integers(1, 4), st.integers(1, 60), st.none() | st.integers(1, 9)
+)
 def test_shards_and_their_workers_are_a_partition(
-    options: dict[str, Any], machines: int, workers: int, requests: int
+    options: dict[str, Any], machines: int, workers: int, requests: int, users: int | None
 ) -> None:
     def whole() -> list[Session]:
         return list(bounded(schedule(options).sessions(closed(1)), requests))
@@ -139,14 +141,30 @@ def test_shards_and_their_workers_are_a_partition(
     everything = whole()
     parts: list[Sequence[Session]] = []
     for index in range(machines):
-        dealer = Dealer(iter(whole()), Shard(index, machines), workers)
-        parts += [list(dealer.hand(worker)) for worker in range(workers)]
+        shard = Shard(index, machines)
+        dealer = Dealer(iter(whole()), users, shard, workers)
+        own = [list(dealer.hand(worker)) for worker in range(workers)]
+        assert sum(map(len, own)) == shard.sessions(len(everything), users)
+        for mine, worker in zip(own, shard.split(workers), strict=True):
+            assert len(mine) == worker.sessions(len(everything), users)
+        parts += own
     dealt = [session for part in parts for session in part]
     assert sorted(dealt, key=lambda s: s.session_id) == everything
     assert sum(len(s.turns) for s in dealt) == requests
     ids = sorted(s.first_request_id + t for s in dealt for t in range(len(s.turns)))
     assert ids == list(range(2**32, 2**32 + requests))
     assert all(list(part) == sorted(part, key=lambda s: s.session_id) for part in parts)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
+def test_a_shard_has_as_many_of_the_sessions_as_it_has_of_the_users(users: int, count: int, rounds: int) -> None:
+    shards = [Shard(index, count) for index in range(count)]
+    assert sum(s.share(users) for s in shards) == users
+    assert sum(s.fraction(users) for s in shards) == pytest.approx(1)
+    for shard in shards:
+        assert shard.sessions(users * rounds, users) == shard.share(users) * rounds
+        assert shard.fraction(users) == shard.share(users) / users
+        assert shard.fraction() == 1 / count
 
 
 def test_models_are_drawn_by_weight() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..domain.events import Event, EventType
 from ..domain.records import MISSING
+from ..domain.schedule import Shard
 from .api import RunInput
 
 _S = 1_000_000_000
@@ -89,14 +90,21 @@ def stage_windows(run: RunInput) -> list[StageWindow]:
     open_ended = {i for i in starts if len(ends.get(i, ())) < len(starts[i])}
     seen = _last_times(run, open_ended) if open_ended else {}
     found = [_window(i, starts.get(i, []), ends.get(i, []), seen.get(i)) for i in sorted(starts.keys() | ends.keys())]
-    share = _share(run)
-    return [replace(w, position=positions.get(w.index), share=share) for w in found]
+    shards = _shards(run)
+    return [replace(w, position=positions.get(w.index), share=_share(w, shards)) for w in found]
 
 
-def _share(run: RunInput) -> float:
-    present = len(run.manifest.get("merged_from") or ()) or 1
-    count = int((run.manifest.get("shard") or {}).get("count", 1))
-    return present / max(count, present + len(run.missing_shards))
+def _shards(run: RunInput) -> list[Shard]:
+    """The parts of the schedule that are here."""
+    if merged := run.manifest.get("merged_from"):
+        return [Shard(int(i), len(merged) + len(run.missing_shards)) for i in merged]
+    own = run.manifest.get("shard") or {}
+    return [Shard(int(own.get("index", 0)), int(own.get("count", 1)))]
+
+
+def _share(window: StageWindow, shards: list[Shard]) -> float:
+    whole = window.concurrency or shards[0].count
+    return sum(s.share(whole) for s in shards) / whole
 
 
 def _window(index: int, starts: list[Event], ends: list[Event], seen: int | None) -> StageWindow:

@@ -172,18 +172,29 @@ class StageSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part ``index`` of ``count`` of a schedule. Sessions are dealt out whole, one after another."""
+    """Part ``index`` of ``count`` of a schedule. Sessions are dealt out whole, one after another: of a load without a
+    concurrency to the parts; of one with so many ``users`` to these, and the users to the parts. So every part has as
+    much of the sessions as of the users, and none idles while others still have theirs to send."""
 
     index: int = 0
     count: int = 1
 
-    def owns(self, session_position: int) -> bool:
-        return session_position % self.count == self.index
+    def owns(self, session_position: int, users: int | None = None) -> bool:
+        return session_position % (users or self.count) % self.count == self.index
 
     def split(self, parts: int) -> list[Shard]:
         """The same partition one level down: this shard's sessions dealt out over ``parts`` workers."""
         return [Shard(self.index + self.count * i, self.count * parts) for i in range(parts)]
 
     def share(self, total: int) -> int:
-        """This shard's part of ``total`` things (streams of a closed loop)."""
+        """This shard's part of ``total`` things dealt out to the parts (users)."""
         return total // self.count + (1 if self.index < total % self.count else 0)
+
+    def sessions(self, total: int, users: int | None = None) -> int:
+        """How many of the first ``total`` sessions this shard owns."""
+        rounds, rest = divmod(total, users or self.count)
+        return rounds * self.share(users or self.count) + self.share(rest)
+
+    def fraction(self, users: int | None = None) -> float:
+        """This shard's part of a schedule, and so of its rate."""
+        return self.share(users or self.count) / (users or self.count)

@@ -89,7 +89,7 @@ def plan(loaded: LoadedConfig, shard: Shard) -> Plan:
     for spec in config.spec.benchmark.load_generators:
         source, turns = stages_of(config, spec, len(stages)), expected_turns(workload_options(spec.config))
         stages += [
-            PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s, turns), shard), s.load_s)
+            PlannedStage(spec.type, s, source.adaptive, _share(expected_requests(s, turns), s, shard), s.load_s)
             for s in source.planned()
         ]
         streams = max((s.load.concurrency or 1 for s in source.planned()), default=1)
@@ -138,8 +138,8 @@ def extent(config: BenchmarkConfig) -> tuple[int | None, float | None]:
     return len(stages), _total(s.load_s for s in stages)
 
 
-def _share(requests: float | None, shard: Shard) -> float | None:
-    return None if requests is None else requests / shard.count
+def _share(requests: float | None, stage: Stage, shard: Shard) -> float | None:
+    return None if requests is None else requests * shard.fraction(stage.load.concurrency)
 
 
 def _total(values: Iterable[float | None]) -> float | None:

@@ -16,7 +16,7 @@ import pytest
 
 from llm_d_benchmark.config.load import Length, LoadConfig
 from llm_d_benchmark.domain.endpoint import Endpoint, Secret
-from llm_d_benchmark.domain.errors import GeneratorError
+from llm_d_benchmark.domain.errors import ConfigError, GeneratorError
 from llm_d_benchmark.domain.events import EventType, Severity
 from llm_d_benchmark.domain.records import MISSING
 from llm_d_benchmark.domain.schedule import Load, Shard, Stage
@@ -25,7 +25,7 @@ from llm_d_benchmark.loadgen.external.api import NativeStage
 from llm_d_benchmark.loadgen.external.guard import MARK
 from llm_d_benchmark.loadgen.external.plan import options, shorter, without_template
 from llm_d_benchmark.loadgen.external.rows import to_records
-from llm_d_benchmark.loadgen.external.stage import other_load, with_lengths
+from llm_d_benchmark.loadgen.external.stage import other_load, share, with_lengths
 from llm_d_benchmark.workload.replay import STAGE_IDS
 from llm_d_benchmark.workload.synthetic import SyntheticOptions
 from tests.loadgen.external.tools import FakeTool
@@ -439,3 +439,14 @@ def test_a_shard_numbers_its_own_part(tmp_path: Path) -> None:
     ran = run(tmp_path, closed(9, 4), shard=Shard(1, 2))
     assert ran.records.ints("request_id").tolist() == [1, 3, 5, 7]
     assert set(ran.records.ints("shard").tolist()) == {1}
+
+
+@pytest.mark.parametrize(("index", "requests"), [(0, 6), (1, 3)])
+def test_a_shard_is_asked_for_as_many_requests_as_it_has_streams(index: int, requests: int) -> None:
+    part = share(closed(9, 3), Shard(index, 2))
+    assert (part.num_requests, part.load.concurrency) == (requests, requests // 3)
+
+
+def test_a_shard_without_a_stream_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="shards"):
+        share(closed(9, 2), Shard(2, 3))

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
-from ...domain.errors import ConfigError, GeneratorError
+from ...domain.errors import GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome
 from ..api import LoadJob
-from ..native.feeder import Dealer, bounded
+from ..native.feeder import Dealer, bounded, streams
 from ..native.outcome import OutcomeMeter, StageTimes, stage_times
 from ..native.wire import StageDone
 from .books import Books, client_event
@@ -53,7 +53,8 @@ class StageRun:
         self.lost = False
         self._job, self._child, self._ready, self._stage = job, child, ready, stage
         self._books = Books(stage, job.shard.index)
-        sessions = Dealer(bounded(job.schedule.sessions(stage), stage.num_requests), job.shard, 1).hand(0)
+        whole = bounded(job.schedule.sessions(stage), stage.num_requests)
+        sessions = Dealer(whole, stage.load.concurrency, job.shard, 1).hand(0)
         self._feed = Feed(child, stage, sessions, self._books)
         self._meter = OutcomeMeter() if job.stages.adaptive else None
         self._end: StageEnd | None = None
@@ -248,20 +249,14 @@ def stage_info(job: LoadJob, stage: Stage) -> StageInfo:
         ConfigError: this machine would have no stream.
     """
     shard, load = job.shard, stage.load
-    streams = None if load.concurrency is None else shard.share(load.concurrency)
-    if streams == 0:
-        raise ConfigError(
-            f"a concurrency of {load.concurrency} cannot be shared by {shard.count} shards",
-            advice="use fewer shards, or a concurrency of at least one for each",
-        )
     return StageInfo(
         stage=stage.index,
         name=stage.name,
         endpoint="chat" if stage.endpoint == "chat" else "completions",
         streaming=stage.streaming,
         open_loop=load.open_loop,
-        concurrency=streams,
-        rate=None if load.rate is None else load.rate / shard.count,
+        concurrency=streams(load, shard),
+        rate=None if load.rate is None else load.rate * shard.fraction(load.concurrency),
         arrival=dict(load.arrival),
         ramp_s=load.ramp_s,
         warmup_s=stage.warmup_s,

@@ -130,6 +130,7 @@ class _StageRun:
         self.environment = environment
         endpoint = job.config.endpoint or adapter.default_endpoint
         self.stage = adapter.runs(replace(stage, endpoint=endpoint))
+        self.part = share(self.stage, job.shard)
         self.template = job.template_tokens if endpoint == "chat" else 0
         self.folder = job.log_dir / f"stage-{stage.index}"
         self.log = self.folder / f"{adapter.name}.log"
@@ -146,7 +147,7 @@ class _StageRun:
         async for event in self._execute():
             yield event
         native = await asyncio.to_thread(self._parse)
-        otherwise = list(other_load(self.adapter.name, share(self.stage, self.job.shard), native.stages))
+        otherwise = list(other_load(self.adapter.name, self.part, native.stages))
         for finding in [*native.findings, *otherwise, *self._findings()]:
             yield finding.event(self._now())
         records, told, window = self._join(native)
@@ -156,7 +157,7 @@ class _StageRun:
         for batch in batches(records):
             yield batch
         if not self._cut and not otherwise:
-            for finding in as_observed(self.adapter.name, share(self.stage, self.job.shard), records):
+            for finding in as_observed(self.adapter.name, self.part, records):
                 yield finding.event(self._now())
         if self.job.stages.adaptive:
             meter = OutcomeMeter()
@@ -189,7 +190,7 @@ class _StageRun:
         with disk("the tool's tokenizer cannot be written"):
             tokenizer = await asyncio.to_thread(tokenizer_folder, self.job.tokenizer)
         tool_stage = ToolStage(
-            stage=share(self.stage, self.job.shard),
+            stage=self.part,
             config=without_template(_seeded(self.job), self.template),
             endpoint=self.job.endpoint,
             environment=self.environment,

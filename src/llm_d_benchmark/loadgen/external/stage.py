@@ -14,6 +14,7 @@ from ...domain.records import MISSING, IntArray, Labels, Records, Status
 from ...domain.schedule import Load, Shard, Stage
 from ...workload.lengths import moments
 from ...workload.replay import STAGE_IDS
+from ..native.feeder import streams
 from ..native.outcome import StageTimes
 from .api import NativeStage
 from .plan import label
@@ -30,16 +31,20 @@ AS_ASKED = 0.05
 
 
 def share(stage: Stage, shard: Shard) -> Stage:
-    """This machine's part of a stage: its streams, its part of the rate and of the requests."""
+    """This machine's part of a stage: its streams, its part of the rate and of the requests.
+
+    Raises:
+        ConfigError: it would have no stream.
+    """
     if shard.count == 1:
         return stage
     load = stage.load
     part = replace(
         load,
-        rate=None if load.rate is None else load.rate / shard.count,
-        concurrency=None if load.concurrency is None else max(1, shard.share(load.concurrency)),
+        rate=None if load.rate is None else load.rate * shard.fraction(load.concurrency),
+        concurrency=streams(load, shard),
     )
-    count = None if stage.num_requests is None else max(1, shard.share(stage.num_requests))
+    count = None if stage.num_requests is None else max(1, shard.sessions(stage.num_requests, load.concurrency))
     return replace(stage, load=part, num_requests=count)
 
 

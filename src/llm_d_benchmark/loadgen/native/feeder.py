@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...domain.endpoint import Endpoint
-from ...domain.schedule import Session, Shard, Stage
+from ...domain.errors import ConfigError
+from ...domain.schedule import Load, Session, Shard, Stage
 from .body import PATHS, body, envelope, request_head
 from .wire import Feed, Item
 
@@ -81,11 +82,27 @@ def bounded(sessions: Iterator[Session], num_requests: int | None) -> Iterator[S
         )
 
 
+def streams(load: Load, shard: Shard) -> int | None:
+    """One machine's part of the concurrency of a load; None where that has none.
+
+    Raises:
+        ConfigError: this machine would have no stream.
+    """
+    found = None if load.concurrency is None else shard.share(load.concurrency)
+    if found == 0:
+        raise ConfigError(
+            f"a concurrency of {load.concurrency} cannot be shared by {shard.count} shards",
+            advice="use fewer shards, or a concurrency of at least one for each",
+        )
+    return found
+
+
 class Dealer:
     """Deals the sessions of one machine's shard out to its workers, by the one partition of domain.schedule.Shard."""
 
-    def __init__(self, sessions: Iterator[Session], shard: Shard, workers: int) -> None:
+    def __init__(self, sessions: Iterator[Session], users: int | None, shard: Shard, workers: int) -> None:
         self._sessions = enumerate(sessions)
+        self._users = users
         self._shards = shard.split(workers)
         self._dealt: list[deque[Session]] = [deque() for _ in range(workers)]
 
@@ -98,6 +115,6 @@ class Dealer:
                     return
                 position, session = entry
                 for shard, hand in zip(self._shards, self._dealt, strict=True):
-                    if shard.owns(position):
+                    if shard.owns(position, self._users):
                         hand.append(session)
             yield dealt.popleft()

@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from ...config.load import LoadConfig
-from ...domain.errors import BenchmarkError, ConfigError, GeneratorError
+from ...domain.errors import BenchmarkError, GeneratorError
 from ...domain.events import Event, EventType, Finding, Severity
 from ...domain.records import Records
 from ...domain.schedule import Stage, StageOutcome, next_start
 from ..api import LoadJob
 from .connection import monotonic_ns
-from .feeder import Dealer, Feeder, bounded
+from .feeder import Dealer, Feeder, bounded, streams
 from .fleet import Fleet, worker_count
 from .intervals import Intervals, client_event
 from .outcome import OutcomeMeter, StageTimes, stage_times
@@ -70,8 +70,8 @@ class NativeLoadGenerator:
 
 
 def _setups(job: LoadJob) -> list[WorkerSetup]:
-    streams = max((s.load.concurrency or 1 for s in job.stages.planned()), default=1)
-    count = job.config.workers or worker_count(job.shard.share(streams))
+    most = max((s.load.concurrency or 1 for s in job.stages.planned()), default=1)
+    count = job.config.workers or worker_count(job.shard.share(most))
     timeouts, retries = job.config.timeouts, job.config.retries
     limits = Limits(
         timeouts.connect,
@@ -102,15 +102,7 @@ def _workers_of(stage: Stage, job: LoadJob, most: int) -> int:
     Raises:
         ConfigError: this machine would have none.
     """
-    if stage.load.concurrency is None:
-        return most
-    streams = job.shard.share(stage.load.concurrency)
-    if streams == 0:
-        raise ConfigError(
-            f"a concurrency of {stage.load.concurrency} cannot be shared by {job.shard.count} shards",
-            advice="use fewer shards, or a concurrency of at least one for each",
-        )
-    return min(most, streams)
+    return min(most, streams(stage.load, job.shard) or most)
 
 
 class _Stages:
@@ -127,7 +119,7 @@ class _Stages:
         job, fleet = self._job, self._fleet
         workers = _workers_of(stage, job, fleet.size)
         sessions = bounded(job.schedule.sessions(stage), stage.num_requests)
-        dealer = Dealer(sessions, job.shard, workers)
+        dealer = Dealer(sessions, stage.load.concurrency, job.shard, workers)
         feeders = [Feeder(dealer.hand(k), stage, job.endpoint, job.config.parameters) for k in range(workers)]
         if not await self._ready(stage, feeders):
             return
@@ -188,7 +180,7 @@ class _Stages:
         for index, (feeder, shard) in enumerate(zip(feeders, self._job.shard.split(len(feeders)), strict=True)):
             limit = stage.load.concurrency
             share = None if limit is None else shard.share(limit)
-            rate = None if stage.load.rate is None else stage.load.rate / shard.count
+            rate = None if stage.load.rate is None else stage.load.rate * shard.fraction(limit)
             drain = float(self._job.options.get("drain_s", 60.0))
             self._fleet.send(index, StageOrder(stage, share, warm_connections(share, rate), drain))
             self._fleet.send(index, feeder.next())
