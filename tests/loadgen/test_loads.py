@@ -50,8 +50,9 @@ def test_a_closed_loop_keeps_its_concurrency(server: OpenAIServer) -> None:
     assert end["window_end"] == r.ints("end").max() + 1  # a window is half open, and the last completion counts
 
 
-def test_a_ramp_starts_the_users_one_after_another(server: OpenAIServer) -> None:
-    ran = run(server, closed(5, duration_s=0.8, ramp_s=0.5))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_ramp_starts_the_users_one_after_another(server: OpenAIServer, workers: int) -> None:
+    ran = run(server, closed(5, duration_s=0.8, ramp_s=0.5), config={"workers": workers})
     sent = np.sort(ran.records.ints("sent"))
     start = ran.of(EventType.STAGE_START)[0]["start"]
     early = ran.records.ints("ready") - start
@@ -182,6 +183,13 @@ def test_workers_send_as_much_of_the_load_as_they_have_of_its_users(server: Open
     worker, sent, end = (ran.records.ints(name) for name in ("worker", "sent", "end"))
     assert np.bincount(worker).tolist() == [60, 30]
     assert (end - sent).sum() / (end.max() - sent.min()) > 2.5
+
+
+def test_the_users_of_a_shard_start_in_turn_with_those_of_the_others(server: OpenAIServer) -> None:
+    ran = run(server, closed(4, duration_s=0.6, ramp_s=0.4), shard=Shard(1, 2))
+    early = ran.records.ints("ready") - ran.of(EventType.STAGE_START)[0]["start"]
+    assert 100_000_000 <= early.min() < 105_000_000
+    assert (np.abs(early - 300_000_000) < 5_000_000).any()
 
 
 def test_shards_partition_the_schedule_and_start_together(server: OpenAIServer) -> None:

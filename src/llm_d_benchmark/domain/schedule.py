@@ -186,9 +186,13 @@ class Shard:
         """The same partition one level down: this shard's sessions dealt out over ``parts`` workers."""
         return [Shard(self.index + self.count * i, self.count * parts) for i in range(parts)]
 
+    def users(self, total: int) -> range:
+        """This shard's of ``total`` users."""
+        return range(self.index, total, self.count)
+
     def share(self, total: int) -> int:
-        """This shard's part of ``total`` things dealt out to the parts (users)."""
-        return total // self.count + (1 if self.index < total % self.count else 0)
+        """How many of ``total`` users are this shard's."""
+        return len(self.users(total))
 
     def sessions(self, total: int, users: int | None = None) -> int:
         """How many of the first ``total`` sessions this shard owns."""

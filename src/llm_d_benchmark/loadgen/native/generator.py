@@ -182,7 +182,7 @@ class _Stages:
             share = None if limit is None else shard.share(limit)
             rate = None if stage.load.rate is None else stage.load.rate * shard.fraction(limit)
             drain = float(self._job.options.get("drain_s", 60.0))
-            self._fleet.send(index, StageOrder(stage, share, warm_connections(share, rate), drain))
+            self._fleet.send(index, StageOrder(stage, shard, warm_connections(share, rate), drain))
             self._fleet.send(index, feeder.next())
             if not feeder.exhausted:
                 self._fleet.send(index, feeder.next())

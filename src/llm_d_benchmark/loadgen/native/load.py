@@ -83,7 +83,7 @@ class StageLoad:
         self._exhausted = False
         self._asked = False
         # Free places of a closed loop or a capped open one: since when each is free. None: no cap.
-        self._free: deque[int] | None = None if order.concurrency is None else deque()
+        self._free: deque[int] | None = None if order.stage.load.concurrency is None else deque()
         self._start = 0
         self._ordered = False  # Go has come
         self._begun = False  # the start has come: nothing is released before it
@@ -127,9 +127,9 @@ class StageLoad:
         self._ask()
         if self._free is not None:
             ramp = 0 if stage.load.open_loop else int(stage.load.ramp_s * 1e9)
-            count = self.order.concurrency or 0
-            for k in range(count):
-                at = start + ramp * k // count
+            users = stage.load.concurrency or 0
+            for k in self.order.shard.users(users):  # of all workers and machines: they start in turn
+                at = start + ramp * k // users
                 if ramp and k:
                     self._later(at, self._place, at)
                 else:

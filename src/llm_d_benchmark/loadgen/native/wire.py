@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ...domain.endpoint import Endpoint
 from ...domain.records import Records
-from ...domain.schedule import Stage, Turn
+from ...domain.schedule import Shard, Stage, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class WorkerSetup:
 
 @dataclass(frozen=True, slots=True)
 class StageOrder:
-    """Begin a stage: get ready, and start the load when ``Go`` says."""
+    """Begin a stage: get ready, and start the load when ``Go`` says. ``shard`` is this worker's part of the whole."""
 
     stage: Stage
-    concurrency: int | None
+    shard: Shard
     connections: int
     drain_s: float
 
