@@ -44,7 +44,8 @@ def test_three_shards_merge_into_one_schedule(tmp_path: Path) -> None:
 def test_every_load_generator_of_all_shards_starts_at_one_time(tmp_path: Path) -> None:
     """The second one starts its workers while the first one's drain time lasts."""
     load = {"concurrency": 2, "input_length": 8, "output_length": 4}
-    generators = [{"type": "native", "config": load}, {"type": "native", "config": load}]
+    chats = {"type": "conversation", "turns": 2}
+    generators = [{"type": "native", "config": {**load, **more}} for more in ({}, {"workload": chats})]
     own = {"load_generators": generators, "warmup": "0s", "cooldown": "0s", "duration": "0.5s", "drain": "4s"}
     options = [x for k, v in own.items() for x in ("--set", f"spec.benchmark.{k}={json.dumps(v)}")]
     with OpenAIServer() as server:
@@ -54,6 +55,8 @@ def test_every_load_generator_of_all_shards_starts_at_one_time(tmp_path: Path) -
     merged = json.loads(done.stdout)
     assert len(merged["stages"]) == 2
     assert "shard_starts" not in {f["code"] for f in merged["findings"]}
+    head, _ = (only_run(tmp_path / "merged") / "schedule.csv").read_text().split("\n", 1)
+    assert json.loads(head.removeprefix("# prompts: "))["stages"] == [1]
 
 
 def test_a_missing_shard_is_named_and_the_result_partial(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from llm_d_benchmark.analyze.run import analyze
+from llm_d_benchmark.analyze.windows import stage_windows
 from llm_d_benchmark.config.layers import load_resolved
 from llm_d_benchmark.domain.errors import ConfigError
-from llm_d_benchmark.domain.events import EventType
+from llm_d_benchmark.domain.events import Event, EventType
 from llm_d_benchmark.domain.records import Records
 from llm_d_benchmark.domain.result import Measured, RunResult
 from llm_d_benchmark.domain.samples import Samples, Series
@@ -18,7 +19,7 @@ from llm_d_benchmark.store.folder import RunFolder, run_input
 from llm_d_benchmark.store.merge import merge
 from llm_d_benchmark.store.samples import write_samples
 from tests.store.test_folder import written
-from tests.support.records import make_records, stage_events
+from tests.support.records import START, make_records, stage_events
 
 
 def shard_of(whole: Records, index: int, count: int) -> Records:
@@ -101,6 +102,23 @@ async def test_time_series_are_those_of_one_shard_and_a_finding_says_where_the_o
     (finding,) = [e.data for e in merged.events if e.data.get("code") == "samples_of_one_shard"]
     assert "shard 1" in finding["message"]
     assert str(folders[2].path) in finding["advice"]
+
+
+async def test_the_merged_events_tell_which_load_generator_had_a_stage(tmp_path: Path) -> None:
+    """Of shards whose generators began at different times, too: the first one to begin comes second here."""
+    folders = []
+    for shard, late in enumerate((3_000_000_000, 0)):
+        events: list[Event] = []
+        for index in range(2):
+            start = START + late + index * 10_000_000_000
+            events.append(Event(EventType.GENERATOR_START, start - 1, {"generator": "native", "index": index}))
+            events += stage_events(5, index=index, start=start)
+        part = {"index": shard, "count": 2}
+        folders.append(await written(tmp_path / f"s{shard}", shard_of(make_records(60), shard, 2), events, shard=part))
+    merged = RunFolder.open(await merge_(folders, tmp_path / "m"))
+    windows = stage_windows(run_input(merged, load_resolved(merged.config_text)))
+    assert [(w.index, w.position) for w in windows] == [(0, 0), (1, 1)]
+    assert [e.data["index"] for e in merged.events if e.type is EventType.GENERATOR_START] == [0, 1]
 
 
 async def test_what_is_no_set_of_shards_is_refused(tmp_path: Path) -> None:

@@ -126,13 +126,16 @@ def _samples(shards: Mapping[int, RunFolder], to: Path) -> list[Event]:
 
 
 def _events(shards: Mapping[int, RunFolder], missing: Sequence[int]) -> list[Event]:
+    begun: dict[int, list[Event]] = {}
     starts: dict[int, list[Event]] = {}
     ends: dict[int, list[Event]] = {}
     rest: list[Event] = []
     seen: set[str] = set()
     for index, folder in shards.items():
         for event in folder.events:
-            if event.type is EventType.STAGE_START:
+            if event.type is EventType.GENERATOR_START:
+                begun.setdefault(event.data["index"], []).append(event)
+            elif event.type is EventType.STAGE_START:
                 starts.setdefault(event.data["stage"], []).append(event)
             elif event.type is EventType.STAGE_END:
                 ends.setdefault(event.data["stage"], []).append(event)
@@ -145,6 +148,8 @@ def _events(shards: Mapping[int, RunFolder], missing: Sequence[int]) -> list[Eve
             elif event.type is EventType.FINDING and event.data["code"] + event.data["message"] not in seen:
                 seen.add(event.data["code"] + event.data["message"])
                 rest.append(event)
+    # The stages behind it are a generator's: the earliest of the shards comes before the earliest start of its stages.
+    rest += (min(events, key=lambda e: e.time) for events in begun.values())
     for stage, events in starts.items():
         rest.append(Event(EventType.STAGE_START, min(e.time for e in events), _start(events)))
         if spread := _spread(events):
