@@ -72,7 +72,8 @@ began; starts more than 50 ms apart are a finding. From `--start-at` on, load ge
 stages of `native` and custom ones, at their planned ends plus `drain`, the same on every machine; what is behind a stage
 that only a number of requests ends, or behind a sweep, starts as soon as that machine is ready. Machines need clocks in
 step (NTP); what their clocks differ by is not measured.
-`missing_shards` names what is not there, and the result is then `partial`.
+`missing_shards` names what is not there, and the result is then `partial`. A shard that has no request, where
+there are fewer requests than shards, is `ok` and says so.
 
 ## Versions
 

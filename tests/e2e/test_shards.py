@@ -59,6 +59,18 @@ def test_every_load_generator_of_all_shards_starts_at_one_time(tmp_path: Path) -
     assert json.loads(head.removeprefix("# prompts: "))["stages"] == [1]
 
 
+def test_a_shard_without_a_request_is_not_a_failed_one(tmp_path: Path) -> None:
+    load = sets(request_rate=5, num_requests=1, input_length=16, output_length=8)
+    with OpenAIServer() as server:
+        folders = shards(2, *LENIENT, *load, server=server, cwd=tmp_path)
+    idle = result_of(tmp_path / "part1")
+    assert (idle["status"], idle["requests"]["sent"]) == ("ok", 0)
+    assert "idle_shard" in {f["code"] for f in idle["findings"]}
+    assert not {f["code"] for f in idle["findings"]} & {"no_success", "rate_not_reached"}
+    merged = json.loads(bench("merge", *folders, "-o", "merged", "--json", cwd=tmp_path).stdout)
+    assert (merged["status"], merged["requests"]["succeeded"]) == ("ok", 1)
+
+
 def test_a_missing_shard_is_named_and_the_result_partial(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         for i in (0, 2):

@@ -10,8 +10,9 @@ import pytest
 
 from llm_d_benchmark.config.model import BenchmarkConfig
 from llm_d_benchmark.domain.endpoint import Endpoint
+from llm_d_benchmark.domain.schedule import Shard
 from llm_d_benchmark.runner.options import RunOptions
-from llm_d_benchmark.runner.prepare import prepare, stages_of
+from llm_d_benchmark.runner.prepare import nothing_due, prepare, stages_of
 from tests.support.openai_server import OpenAIServer
 
 
@@ -62,3 +63,32 @@ def test_all_load_generators_start_at_a_time_that_every_machine_knows(
 
     with OpenAIServer() as server:
         assert asyncio.run(start_times(server)) == starts
+
+
+@pytest.mark.parametrize(
+    ("load", "shards", "idle"),
+    [
+        ({"request_rate": 5, "num_requests": 2}, 3, [2]),
+        ({"request_rate": 0.1, "duration": "15s"}, 3, [2]),  # requests at 0 s and at 10 s
+        ({"concurrency": 3, "num_requests": 1}, 2, [1]),
+        ({"concurrency": 2, "duration": "1s"}, 2, []),
+    ],
+)
+def test_of_few_requests_some_shards_have_none(
+    load: dict[str, Any], shards: int, idle: list[int], tmp_path: Path
+) -> None:
+    benchmark = {"load_generators": [{"type": "native", "config": load}], "warmup": "0s"}
+    config = BenchmarkConfig.model_validate({"spec": {"benchmark": benchmark}})
+
+    async def without(server: OpenAIServer) -> list[int]:
+        found = []
+        for index in range(shards):
+            (one,) = await prepare(
+                config, Endpoint(server.url, server.model), options=RunOptions(shard=Shard(index, shards)),
+                tokenizer_path=None, log_dir=tmp_path, stop=asyncio.Event(), clock_offset=0,
+            )  # fmt: skip
+            found += [index] if nothing_due(one.job) else []
+        return found
+
+    with OpenAIServer() as server:
+        assert asyncio.run(without(server)) == idle

@@ -39,7 +39,11 @@ def findings(
     """What the run said while it went on, every finding of the analysis, and ``others``; errors first."""
     found = list(dict.fromkeys(_said(e) for e in run.events if e.type is EventType.FINDING))
     found += failed_generators(run.events)
-    if not requests.succeeded and not any(measured_something(s) for s in stages):
+    idle = idle_shard(run, stages)
+    if idle:
+        text = "no request of the schedule was this shard's: it has fewer requests than shards"
+        found.append(FindingRecord("idle_shard", "info", text))
+    elif not requests.succeeded and not any(measured_something(s) for s in stages):
         what = "no request succeeded" if requests.sent else "no request was sent"
         found.append(FindingRecord("no_success", "error", what, _advice(requests) or "run llm-d-benchmark doctor"))
     for name, n in sorted(requests.errors.items(), key=lambda e: (-e[1], e[0])):
@@ -53,10 +57,16 @@ def findings(
         if check.holds is False and "rate" not in check.name:
             text = f"stage {check.stage}: {check.name} does not hold"
             found.append(FindingRecord("identity", "warning", text, "compare both sides under validity in result.json"))
-    for stage in stages:
+    for stage in () if idle else stages:
         found += [_nothing_inside(stage)] if missed(stage) else _of_stage(stage)
     found += others
     return sorted(found, key=lambda f: ("error", "warning", "info").index(f.severity))
+
+
+def idle_shard(run: RunInput, stages: Sequence[StageResult]) -> bool:
+    """Whether this is one of several shards that ended as planned and sent nothing; where it should have, it failed."""
+    several = int((run.manifest.get("shard") or {}).get("count", 1)) > 1
+    return several and run.complete and not any(s.metrics.requests_total.sent for s in stages)
 
 
 def _nothing_inside(stage: StageResult) -> FindingRecord:

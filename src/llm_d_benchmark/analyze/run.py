@@ -29,7 +29,7 @@ from .canonical import names, normalise
 from .comparison.stability import downtime, watched
 from .cost import bill, gpus_paid_for, run_cost, with_cost
 from .diagnosis import diagnose
-from .findings import failed_generators, findings
+from .findings import failed_generators, findings, idle_shard
 from .gather import StageData, gather
 from .metrics import View, metrics, view
 from .quality import quality
@@ -149,7 +149,7 @@ def _status(run: RunInput, stages: Sequence[StageResult], valid: Validity, ended
     """
     whole = run.complete and ended and not run.missing_shards
     if not any(measured_something(s) for s in stages) and (
-        whole or any(s.metrics.requests_total.failed for s in stages)
+        (whole and not idle_shard(run, stages)) or any(s.metrics.requests_total.failed for s in stages)
     ):
         return "failed"
     if not valid.valid:

@@ -16,6 +16,7 @@ from ..domain.errors import ConfigError
 from ..domain.events import Finding
 from ..domain.schedule import StageSource, next_start
 from ..loadgen.api import LoadGenerator, LoadJob, NeedsInstalling
+from ..loadgen.native.feeder import bounded
 from ..loadgen.registry import default_endpoint, load_generator
 from ..target.probe import ServerProbe
 from ..workload.api import HasFindings, PromptSizer, Schedule, Workload, WorkloadContext
@@ -174,6 +175,17 @@ def _start_after(start_at: int | None, stages: StageSource, drain_s: float) -> i
     for stage in stages.planned():
         start_at = next_start(start_at, stage, drain_s)
     return start_at
+
+
+def nothing_due(job: LoadJob) -> bool:
+    """Whether no request of the schedule is this shard's, as where there are fewer requests than shards."""
+    for stage in job.stages.planned():
+        for position, session in enumerate(bounded(job.schedule.sessions(stage), stage.num_requests)):
+            if stage.load_s is not None and (session.offset_s or 0.0) >= stage.load_s:
+                break  # the rest lies behind the end of the load
+            if job.shard.owns(position, stage.load.concurrency):
+                return False
+    return True
 
 
 def _workload(load: LoadConfig, kind: str, sizer: PromptSizer) -> Workload:

@@ -35,7 +35,7 @@ from ..target import registry as targets
 from ..target.api import Target, TargetContext
 from .bus import EventBus, Observer
 from .options import RunOptions, RunOutcome
-from .prepare import Prepared, check_workloads, prepare
+from .prepare import Prepared, check_workloads, nothing_due, prepare
 from .verdict import exit_code
 from .virtual import refuse, simulated_in
 from .watch import FailureStreak, watch_target
@@ -276,13 +276,17 @@ class _Run:
             self._failed(watcher.result())
         if self.failure is None and self.stop.is_set():
             self._failed(InterruptedRunError("interrupted; what was measured until then is kept"))
-        if self.failure is None and rows == 0:
+        if self.failure is None and rows == 0 and not self._idle(jobs):
             advice = "check its configuration and its log under logs/"
             self._failed(GeneratorError("the load generator produced no data", advice=advice))
         await importing
         await writer.flush()
         state = "end" if self.failure is None else "interrupted" if self.stop.is_set() else "failed"
         self.bus.emit(EventType.PHASE, phase="benchmark", state=state, seconds=round(time.monotonic() - started, 3))
+
+    def _idle(self, jobs: Iterable[Prepared]) -> bool:
+        """Whether this is one of several shards, of a load with so few requests that it has none."""
+        return self.options.shard.count > 1 and all(nothing_due(job.job) for job in jobs)
 
     async def _generate(self, writer: RunWriter, job: Prepared) -> int:
         """Put one generator's load on the target; the number of its records."""
