@@ -198,7 +198,7 @@ def _parse(path: Path) -> NativeResult:
     users = summary.get("clients") or used.get("clients")
     load = {} if users is None else {"concurrency": users, "endpoint": "chat"}
     stage = NativeStage(plan.label(load), load, records, _figures(told[STATS]), window(records), counts(records))
-    model = summary.get("model_id") or endpoint.get("model_id")
+    model = str(summary.get("model_id") or endpoint.get("model_id") or "") or None
     url = str(endpoint.get("base_url") or "").rstrip("/").removesuffix("/v1")
     findings += _told(responses, records, uncounted)
     return NativeResult(LLMeter.name, None, [stage], findings, model, url or None)

@@ -153,6 +153,15 @@ def test_it_is_found_out_and_imported(tmp_path: Path) -> None:
     assert stage.metrics.requests.failed == 8
 
 
+def test_a_model_whose_name_is_a_number_is_imported(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(SAMPLE, tmp_path / "run"))
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"model_id": 7}))
+    _, result = import_results([("auto", folder)], tmp_path)
+    assert TOOL.parse(folder).model == "7"
+    assert result.stages
+
+
 @pytest.mark.generators
 @pytest.mark.parametrize("failing", [False, True])
 def test_it_measures_what_the_server_knows(tmp_path: Path, failing: bool) -> None:
