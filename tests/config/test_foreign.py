@@ -176,6 +176,9 @@ def test_an_aiperf_configuration_of_benchmark_alone(tmp_path: Path) -> None:
         }),
         ("inference-perf", "load: {stages: [{rate: 5, duration: 30}]}\n", {"parameters": {"ignore_eos": True}}),
         ("guidellm", "profile: {kind: synchronous}\n", {"parameters": {"ignore_eos": True}}),
+        ("guidellm", "profile: {kind: synchronous}\nparameters: {temperature: 0}\n", {
+            "parameters": {"ignore_eos": True, "temperature": 0},
+        }),
         ("vllm-bench", "host: h\nmax-concurrency: 8\n", {
             "concurrency": 8, "num_requests": 1000, "input_length": fixed(1024), "output_length": fixed(128),
         }),

@@ -18,18 +18,23 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
 
 
 class LineRedactor:
-    """Passes a stream of bytes on without secrets: a line when it is whole, so that no secret is seen in two parts."""
+    """Passes a stream of bytes on without secrets: a line when it is whole, so that no secret is seen in two parts. Of
+    one that is too long as much is kept back as could be the beginning of a secret."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = [s for s in secrets if s]
+        self._longest = max((len(json.dumps(s).encode()) for s in self._secrets), default=0)
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """What of all that came so far can be passed on now."""
         self._rest += data
         whole = max(self._rest.rfind(b"\n"), self._rest.rfind(b"\r")) + 1
-        if not self._secrets or (not whole and len(self._rest) > LONGEST_LINE):
+        if not self._secrets:
             whole = len(self._rest)
+        elif not whole and len(self._rest) > LONGEST_LINE:
+            self._rest = self._redacted(self._rest)
+            whole = max(0, len(self._rest) - self._longest)
         given, self._rest = self._rest[:whole], self._rest[whole:]
         return self._redacted(given)
 

@@ -51,6 +51,11 @@ class LoadJob:
     tokenizer: Path | None = None
     template_tokens: int = 0
 
+    @property
+    def drain_s(self) -> float:
+        """How long answers are awaited after the load of a stage."""
+        return float(self.options.get("drain_s", 60.0))
+
 
 class LoadGenerator(Protocol):
     """Puts load on an endpoint.

@@ -74,7 +74,9 @@ def own_keys(
     findings += [_without_effect(tool, *dropped) for dropped in read.dropped]
     findings += [Finding("own_file_differs", Severity.WARNING, text) for text in read.differing]
     found = Node({k: v for k, v in file.value.items() if k in taken}, file.origin)
-    told = {k: tree_of(v, f"{tool}'s default") for k, v in read.defaults.items() if k not in said} | read.common
+    # a mapping's keys are each said or not
+    unsaid = {k: v for k, v in read.defaults.items() if k not in said or isinstance(v, dict)}
+    told = merge(tree_of(unsaid, f"{tool}'s default"), Node(read.common, file.origin)).value
     if read.native:
         told["native"] = Node(read.native, file.origin)
     target = Node(read.target, file.origin) if read.target else None

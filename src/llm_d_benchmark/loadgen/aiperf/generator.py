@@ -100,7 +100,7 @@ def _findings(config: LoadConfig) -> Iterator[Finding]:
             "prefixes_drawn", f"{name} draws a prefix for every prompt: groups are only about equally often"
         )
     if kind in ("shared_prefix", "conversation"):
-        lost = [name for name, length in _lengths(config).items() if not _made(length)]
+        lost = [key for key, length in _lengths(config).items() if not _made(length)]
         if lost:
             text = f"{name} draws lengths of a {kind} that are fixed or normal without bounds: not {', '.join(lost)}"
             yield plan.error("length_unsupported", text, "give those, or use the native generator")

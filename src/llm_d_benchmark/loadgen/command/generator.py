@@ -56,7 +56,7 @@ class CommandLoadGenerator:
                 if run.lost:
                     return
                 last = run.outcome
-                not_before = next_start(not_before, stage, float(job.options.get("drain_s", 60.0)))
+                not_before = next_start(not_before, stage, job.drain_s)
             if not job.stop.is_set() and (finding := await _part(child, ready)) is not None:
                 yield finding.event(now_ns(job))
 

@@ -196,7 +196,7 @@ class StageRun:
             text = f"{name} has sent nothing for {idle_s:g} s, though requests are due and none is in flight"
             raise await self._child.failure(text)
         load = self._stage.load_s
-        limit = None if load is None else load + _drain(self._job) + END_SLACK_S
+        limit = None if load is None else load + self._job.drain_s + END_SLACK_S
         if limit is not None and now_ns(self._job) > self._start + int(limit * 1e9):
             raise await self._child.failure(
                 f"{name} has not ended stage {self._stage.index} {limit:g} s after its start"
@@ -264,9 +264,5 @@ def stage_info(job: LoadJob, stage: Stage) -> StageInfo:
         cooldown_s=stage.cooldown_s,
         load_s=stage.load_s,
         num_requests=stage.num_requests,
-        drain_s=_drain(job),
+        drain_s=job.drain_s,
     )
-
-
-def _drain(job: LoadJob) -> float:
-    return float(job.options.get("drain_s", 60.0))

@@ -348,7 +348,7 @@ def time_limit(stage: Stage, job: LoadJob) -> float:
     own = own_time_limit(job.config)
     if own is not None:
         return own
-    return planned_s(stage, job.config) + STARTUP_S + float(job.options.get("drain_s", 60.0))
+    return planned_s(stage, job.config) + STARTUP_S + job.drain_s
 
 
 def planned_s(stage: Stage, config: LoadConfig) -> float:

@@ -181,8 +181,7 @@ class _Stages:
             limit = stage.load.concurrency
             share = None if limit is None else shard.share(limit)
             rate = None if stage.load.rate is None else stage.load.rate * shard.fraction(limit)
-            drain = float(self._job.options.get("drain_s", 60.0))
-            self._fleet.send(index, StageOrder(stage, shard, warm_connections(share, rate), drain))
+            self._fleet.send(index, StageOrder(stage, shard, warm_connections(share, rate), self._job.drain_s))
             self._fleet.send(index, feeder.next())
             if not feeder.exhausted:
                 self._fleet.send(index, feeder.next())
@@ -205,7 +204,7 @@ class _Stages:
         if self._not_before is None:
             return now
         start = max(now, self._not_before - self._job.clock_offset)
-        self._not_before = next_start(self._not_before, stage, float(self._job.options.get("drain_s", 60.0)))
+        self._not_before = next_start(self._not_before, stage, self._job.drain_s)
         return start
 
     def _outcome(self, meter: OutcomeMeter | None, stage: Stage, times: StageTimes) -> StageOutcome | None:

@@ -108,7 +108,7 @@ class _Run:
             self._cluster,
             self._recorder,
             job.config,
-            float(job.options.get("drain_s", 60.0)),
+            job.drain_s,
         )
         self._events: list[Event] = []
         self._ticks = count(1)

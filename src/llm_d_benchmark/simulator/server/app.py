@@ -58,12 +58,8 @@ class Service:
         self.vocabulary = Vocabulary(self.tokenizer)
         self._hash = BlockHasher(config.block_size) if config.enable_prefix_caching else None
         self.numbers = count()
-        self._fates = Fates(config)
+        self.fates = Fates(config)
         self.created = int(time.time())
-
-    def fate(self, ask: Ask) -> Fate:
-        """What becomes of the next request."""
-        return self._fates.next(ask.max_tokens, streaming=ask.stream)
 
     def output(self, ask: Ask, fate: Fate, number: int) -> tuple[int, str, Sequence[str] | None, str | None]:
         """Tokens of the answer, why it ends, and its texts and the stop string where one cuts it."""
@@ -192,7 +188,7 @@ class Site:
             tokenizer=service.tokenizer,
         )  # fmt: skip
         number = next(service.numbers)
-        fate = service.fate(ask)
+        fate = service.fates.next(ask.max_tokens, streaming=ask.stream)
         if fate.http_429:
             raise ApiError(429, "too many requests (failures.http_429_rate)", "TooManyRequestsError")
         if fate.http_500:
